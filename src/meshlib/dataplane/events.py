@@ -1,0 +1,41 @@
+"""What the data plane tells whoever watches: telemetry implements these two protocols.
+
+They live beside the calls that make the events, so that the core imports no telemetry.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from meshlib.dataplane.call import Attempt, Call
+    from meshlib.dataplane.outcome import Outcome
+
+__all__ = ["CallObserver", "Observer"]
+
+
+class CallObserver(Protocol):
+    """Watches one call. Every method is called at most once per event and must neither raise nor wait."""
+
+    def attempt_started(self, attempt: Attempt, now: float) -> None:
+        """An endpoint was picked and the attempt is about to be sent.
+
+        May append to ``attempt.headers`` what is to be sent in addition (trace context).
+        """
+        ...
+
+    def attempt_ended(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """The attempt is over, its body included, or given up."""
+        ...
+
+    def call_ended(self, call: Call, outcome: Outcome | None, now: float) -> None:
+        """The call is over: ``outcome`` is that of the last attempt, None when nothing was ever attempted."""
+        ...
+
+
+class Observer(Protocol):
+    """Watches all calls of a mesh."""
+
+    def call_started(self, call: Call, now: float) -> CallObserver | None:
+        """A call was routed; None when nobody wants to know more of it."""
+        ...

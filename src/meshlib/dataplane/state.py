@@ -1,0 +1,143 @@
+"""Live state, kept by identity: it outlives every snapshot.
+
+A cluster is known by its name and an endpoint by its address, so that counters, ejections and warm-up survive any
+change of configuration, a reordered endpoint list, and an endpoint that leaves and comes back within ``KEEP``.
+
+One lock rule for the whole data plane: plain ``threading.Lock``, a few lines, never across a wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from meshlib.model.endpoint import Endpoint
+
+__all__ = ["ClusterState", "EndpointState", "State"]
+
+
+class EndpointState:
+    """What is known of one endpoint of one cluster besides the configuration.
+
+    Attributes:
+        key: ``address:port``.
+        endpoint: The endpoint as discovery last described it.
+        active: Attempts on the wire now, their bodies included. Guarded by the cluster's lock.
+        added_at: When discovery first named it, seconds on the mesh's clock.
+        left_at: When discovery stopped naming it, or None while it is named.
+        ejected_at: When it was ejected, or None.
+        ejections: Envoy's multiplier: how often it was ejected, minus quiet sweeps.
+        consecutive_5xx: Errors in a row.
+        consecutive_gateway: 502, 503, 504 in a row.
+        consecutive_local: Connection-level failures in a row.
+        health_ok: Verdict of active health checks; True while there are none.
+    """
+
+    __slots__ = (
+        "active",
+        "added_at",
+        "consecutive_5xx",
+        "consecutive_gateway",
+        "consecutive_local",
+        "ejected_at",
+        "ejections",
+        "endpoint",
+        "health_ok",
+        "key",
+        "left_at",
+        "results",
+    )
+
+    def __init__(self, endpoint: Endpoint, now: float) -> None:
+        self.key = endpoint.key
+        self.endpoint = endpoint
+        self.active = 0
+        self.added_at = now
+        self.left_at: float | None = None
+        self.ejected_at: float | None = None
+        self.ejections = 0
+        self.consecutive_5xx = 0
+        self.consecutive_gateway = 0
+        self.consecutive_local = 0
+        self.health_ok = True
+        self.results: list[int] = [0, 0]
+        """Successes and total of the running interval, for the statistical ejections."""
+
+    def __repr__(self) -> str:
+        """For logs and test output."""
+        return f"<EndpointState {self.key} active={self.active} ejected={self.ejected_at is not None}>"
+
+
+class ClusterState:
+    """What is known of one cluster besides the configuration. All counters are guarded by ``lock``.
+
+    Attributes:
+        name: The cluster's name.
+        lock: Guards the counters here and those of the endpoints.
+        endpoints: Key -> state, those that left within ``KEEP`` included.
+        active: Attempts under way, their bodies included.
+        retries: Retries waiting or under way.
+    """
+
+    KEEP = 300.0
+    """Seconds for which an endpoint that left is remembered."""
+
+    __slots__ = ("active", "endpoints", "lock", "name", "next_sweep", "retries")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lock = threading.Lock()
+        self.endpoints: dict[str, EndpointState] = {}
+        self.active = 0
+        self.retries = 0
+        self.next_sweep: float | None = None
+
+    def adopt(self, endpoints: Iterable[Endpoint], now: float) -> list[EndpointState]:
+        """The states of ``endpoints``, in their order; a key named twice is taken once, new ones start empty."""
+        with self.lock:
+            current: dict[str, EndpointState] = {}
+            for endpoint in endpoints:
+                key = endpoint.key
+                if key in current:
+                    continue
+                state = self.endpoints.get(key)
+                if state is None:
+                    state = self.endpoints[key] = EndpointState(endpoint, now)
+                elif state.left_at is not None:
+                    state.left_at = None
+                state.endpoint = endpoint
+                current[key] = state
+            self._forget(current, now)
+            return list(current.values())
+
+    def _forget(self, current: dict[str, EndpointState], now: float) -> None:
+        for key, state in list(self.endpoints.items()):
+            if key in current:
+                continue
+            if state.left_at is None:
+                state.left_at = now
+            elif now - state.left_at > self.KEEP and not state.active:
+                del self.endpoints[key]
+
+
+class State:
+    """The live state of a mesh: every cluster that was ever used."""
+
+    __slots__ = ("_clusters", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clusters: dict[str, ClusterState] = {}
+
+    def cluster(self, name: str) -> ClusterState:
+        """The state of that cluster, made at first use."""
+        with self._lock:
+            state = self._clusters.get(name)
+            if state is None:
+                state = self._clusters[name] = ClusterState(name)
+            return state
+
+    def clusters(self) -> list[ClusterState]:
+        """All of them, for status pages."""
+        with self._lock:
+            return list(self._clusters.values())

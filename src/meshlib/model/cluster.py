@@ -1,0 +1,76 @@
+"""Clusters: a service on a port, or a subset of it, with the policies towards it (Envoy ``Cluster``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from meshlib.model.policy import CircuitBreaker, ConnectionPool, LoadBalancer, OutlierDetection, Tls
+
+__all__ = ["Cluster", "Discovery", "Protocol", "cluster_name"]
+
+
+class Discovery(Enum):
+    """Where the endpoints of a cluster come from.
+
+    ``ENDPOINTS`` are known addresses; ``STRICT_DNS`` turns every address of every name into an endpoint;
+    ``LOGICAL_DNS`` resolves one name for each new connection; ``ORIGINAL_DST`` dials what the caller named.
+    """
+
+    ENDPOINTS = "ENDPOINTS"
+    STRICT_DNS = "STRICT_DNS"
+    LOGICAL_DNS = "LOGICAL_DNS"
+    ORIGINAL_DST = "ORIGINAL_DST"
+
+
+class Protocol(Enum):
+    """What is spoken to the endpoints. ``CALLER`` keeps the caller's version; ``TCP`` is not HTTP at all."""
+
+    HTTP1 = "HTTP1"
+    HTTP2 = "HTTP2"
+    CALLER = "CALLER"
+    TCP = "TCP"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A destination and everything that is decided about it before a request exists.
+
+    Attributes:
+        name: ``outbound|<port>|<subset>|<service>``.
+        service: Full host name of the service.
+        port: Service port number.
+        subset: Subset name, ``""`` for the whole service.
+        discovery: See ``Discovery``.
+        protocol: See ``Protocol``.
+        load_balancer: How endpoints are picked.
+        circuit_breaker: Thresholds.
+        outlier_detection: None never ejects.
+        connection_pool: How connections are made and kept.
+        tls: What is wrapped around the connection.
+        target_port: ORIGINAL_DST only: replaces the port that the caller dialled; 0 keeps it.
+        namespace: Namespace of the service, ``""`` when it has none.
+        external: The service lies outside the mesh (ServiceEntry ``MESH_EXTERNAL``).
+        origins: Field -> object and field that its value came from, for ``explain``.
+    """
+
+    name: str
+    service: str
+    port: int
+    subset: str = ""
+    discovery: Discovery = Discovery.ENDPOINTS
+    protocol: Protocol = Protocol.HTTP1
+    load_balancer: LoadBalancer = LoadBalancer()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
+    outlier_detection: OutlierDetection | None = None
+    connection_pool: ConnectionPool = ConnectionPool()
+    tls: Tls = Tls()
+    target_port: int = 0
+    namespace: str = ""
+    external: bool = False
+    origins: tuple[tuple[str, str], ...] = ()
+
+
+def cluster_name(service: str, port: int, subset: str = "") -> str:
+    """Istio's name of an outbound cluster, for example ``outbound|9080|v2|reviews.default.svc.cluster.local``."""
+    return f"outbound|{port}|{subset}|{service}"

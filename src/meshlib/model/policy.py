@@ -1,0 +1,317 @@
+"""Policies as values: what the configuration asks for. What they do stands in ``dataplane.policies``.
+
+Times are float seconds, ratios are 0..1 unless a field says otherwise, and None means "no limit" or "off".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = [
+    "Abort",
+    "BalancerKind",
+    "CircuitBreaker",
+    "ConnectionPool",
+    "Delay",
+    "Fault",
+    "HashKey",
+    "LoadBalancer",
+    "OutlierDetection",
+    "RetryBudget",
+    "RetryPolicy",
+    "SlowStart",
+    "TcpKeepalive",
+    "Tls",
+    "TlsMode",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Whether a failed attempt is tried again, where, and after how long.
+
+    Attributes:
+        attempts: Retries after the first try (Istio ``retries.attempts``, Envoy ``num_retries``), at least 1.
+        retry_on: Envoy's words, for example ``connect-failure``, ``5xx``, ``unavailable``.
+        retriable_status_codes: Statuses behind the word ``retriable-status-codes``.
+        retriable_headers: Response header names (lower case) behind the word ``retriable-headers``.
+        per_try_timeout: Seconds one attempt may take until its response headers arrive; None is unbounded.
+        per_try_idle_timeout: Seconds without a byte on one attempt; None is unbounded.
+        base: Upper bound of the first back-off, seconds.
+        cap: Upper bound of any back-off, seconds.
+        avoid_previous_hosts: Draw again, up to ``host_selection_attempts`` times, while an endpoint was tried.
+        host_selection_attempts: See above.
+        remote_localities: After every two attempts leave out the priorities used so far.
+        reset_headers: Response headers that say when to come back, as (name, is Unix time).
+        reset_cap: Longest wait that such a header may ask for, seconds.
+
+    Source: Envoy ``RetryPolicy``; Istio ``HTTPRetry`` and its built-in policy.
+    """
+
+    attempts: int
+    retry_on: frozenset[str]
+    retriable_status_codes: frozenset[int] = frozenset()
+    retriable_headers: frozenset[str] = frozenset()
+    per_try_timeout: float | None = None
+    per_try_idle_timeout: float | None = None
+    base: float = 0.025
+    cap: float = 0.250
+    avoid_previous_hosts: bool = True
+    host_selection_attempts: int = 5
+    remote_localities: bool = False
+    reset_headers: tuple[tuple[str, bool], ...] = ()
+    reset_cap: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """How many retries of a cluster may be under way at once (Envoy ``retry_budget``).
+
+    Attributes:
+        ratio: Share of the active requests, 0..1.
+        min_concurrency: Retries always allowed.
+    """
+
+    ratio: float = 0.2
+    min_concurrency: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Wait before anything is sent. ``parts_per_million`` of the requests are delayed by ``seconds``."""
+
+    seconds: float
+    parts_per_million: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Answer instead of sending. Exactly one of ``http_status`` and ``grpc_status`` is set."""
+
+    parts_per_million: int
+    http_status: int | None = None
+    grpc_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Injected faults of a route (Istio ``HTTPFaultInjection``); both draws are independent, delay first."""
+
+    delay: Delay | None = None
+    abort: Abort | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBreaker:
+    """Envoy's thresholds of a cluster; None is unlimited.
+
+    Attributes:
+        max_connections: Connections to all endpoints together (``tcp.maxConnections``).
+        max_pending_requests: Requests that wait for a connection (``http1MaxPendingRequests``).
+        max_requests: Requests under way (``http2MaxRequests``), whatever the HTTP version.
+        max_retries: Retries under way (``maxRetries``).
+        retry_budget: Replaces ``max_retries`` when present.
+    """
+
+    max_connections: int | None = None
+    max_pending_requests: int | None = None
+    max_requests: int | None = None
+    max_retries: int | None = None
+    retry_budget: RetryBudget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierDetection:
+    """When an endpoint is ejected, and for how long. The defaults are Istio's.
+
+    Attributes:
+        consecutive_5xx: Errors in a row that eject; 0 is off.
+        consecutive_gateway: 502/503/504 in a row that eject; 0 is off.
+        split_local_origin: Count connection-level failures apart from answers.
+        consecutive_local_origin: Connection-level failures in a row that eject, when split; 0 is off.
+        interval: Seconds between sweeps; ejections end at a sweep only.
+        base_ejection_time: Seconds out, times the number of ejections of this endpoint.
+        max_ejection_time: Longest time out, seconds.
+        max_ejection_percent: Percent (0..100) of all endpoints that may be out at once.
+        error_codes: Statuses that count as an error instead of 5xx; empty means 5xx.
+        success_rate: Envoy's success-rate detection; None is off, as Istio sets it.
+        failure_percentage: Envoy's failure-percentage detection; None is off, as Istio sets it.
+        always_eject_one: Allow the first ejection whatever the percentage.
+
+    Source: Envoy ``OutlierDetection``; Istio ``OutlierDetection``.
+    """
+
+    consecutive_5xx: int = 5
+    consecutive_gateway: int = 0
+    split_local_origin: bool = False
+    consecutive_local_origin: int = 5
+    interval: float = 10.0
+    base_ejection_time: float = 30.0
+    max_ejection_time: float = 300.0
+    max_ejection_percent: int = 10
+    error_codes: frozenset[int] = frozenset()
+    success_rate: SuccessRate | None = None
+    failure_percentage: FailurePercentage | None = None
+    always_eject_one: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessRate:
+    """Eject endpoints whose success rate is below ``mean - stdev * stdev_factor``.
+
+    Attributes:
+        minimum_hosts: Endpoints with enough volume that are needed for a verdict.
+        request_volume: Results an endpoint needs in one interval.
+        stdev_factor: See above; Envoy writes it times 1000.
+        enforcing: Percent (0..100) of the verdicts that eject.
+    """
+
+    minimum_hosts: int = 5
+    request_volume: int = 100
+    stdev_factor: float = 1.9
+    enforcing: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePercentage:
+    """Eject endpoints whose failures reach ``threshold`` percent (0..100) in one interval."""
+
+    threshold: int = 85
+    minimum_hosts: int = 5
+    request_volume: int = 50
+    enforcing: int = 100
+
+
+class BalancerKind(Enum):
+    """Load-balancing algorithms, in Istio's words."""
+
+    ROUND_ROBIN = "ROUND_ROBIN"
+    LEAST_REQUEST = "LEAST_REQUEST"
+    RANDOM = "RANDOM"
+    PASSTHROUGH = "PASSTHROUGH"
+    RING_HASH = "RING_HASH"
+    MAGLEV = "MAGLEV"
+    CLIENT_SIDE_WEIGHTED_ROUND_ROBIN = "CLIENT_SIDE_WEIGHTED_ROUND_ROBIN"
+
+
+@dataclass(frozen=True, slots=True)
+class HashKey:
+    """Where a consistent-hash key comes from (Istio ``ConsistentHashLB``, Envoy ``hash_policy``).
+
+    Attributes:
+        source: ``header``, ``cookie``, ``source_ip`` or ``query``.
+        name: Header, cookie or parameter name; ``""`` for ``source_ip``.
+        ttl: Cookie only: None never generates one, 0 makes a session cookie, else seconds of Max-Age.
+        path: Cookie only: Path attribute.
+        attributes: Cookie only: further attributes as (name, value); an empty value is a bare name.
+        terminal: Stop at this key when it gave a value.
+    """
+
+    source: str
+    name: str = ""
+    ttl: float | None = None
+    path: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStart:
+    """A new endpoint's weight grows over ``window`` seconds from ``min_ratio`` to 1, exponent 1/aggression."""
+
+    window: float
+    min_ratio: float = 0.1
+    aggression: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBalancer:
+    """How one endpoint is picked among the healthy ones.
+
+    Attributes:
+        kind: The algorithm.
+        hash_keys: Consistent hash only.
+        min_ring_size: Ring hash only.
+        table_size: Maglev only, a prime.
+        slow_start: Round robin and least request only.
+        panic_ratio: Below this share of healthy endpoints all are used; 0 never does (Istio's default).
+        locality_weighted: Draw a locality by weight first, then an endpoint inside it.
+        overprovisioning: Health that counts as full is 1/overprovisioning; Envoy's 140 percent.
+    """
+
+    kind: BalancerKind = BalancerKind.LEAST_REQUEST
+    hash_keys: tuple[HashKey, ...] = ()
+    min_ring_size: int = 1024
+    table_size: int = 65537
+    slow_start: SlowStart | None = None
+    panic_ratio: float = 0.0
+    locality_weighted: bool = False
+    overprovisioning: float = 1.4
+
+
+@dataclass(frozen=True, slots=True)
+class TcpKeepalive:
+    """TCP keepalive probes; None leaves the system's value. Times in seconds."""
+
+    probes: int | None = None
+    time: float | None = None
+    interval: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionPool:
+    """How connections to one endpoint are made and kept. Times in seconds, None is unlimited.
+
+    Attributes:
+        connect_timeout: TCP and TLS together; Istio's mesh default is 10 s.
+        idle_timeout: An unused connection is closed after this long; Envoy's default is one hour.
+        max_connection_duration: A connection is closed after this long, whatever it does.
+        max_requests_per_connection: 1 switches keep-alive off.
+        max_concurrent_streams: HTTP/2 only.
+        tcp_keepalive: None leaves keepalive off.
+    """
+
+    connect_timeout: float = 10.0
+    idle_timeout: float | None = 3600.0
+    max_connection_duration: float | None = None
+    max_requests_per_connection: int | None = None
+    max_concurrent_streams: int | None = None
+    tcp_keepalive: TcpKeepalive | None = None
+
+
+class TlsMode(Enum):
+    """Istio's ``ClientTLSSettings.mode``; ``AUTO`` is auto mTLS, decided per endpoint."""
+
+    DISABLE = "DISABLE"
+    SIMPLE = "SIMPLE"
+    MUTUAL = "MUTUAL"
+    ISTIO_MUTUAL = "ISTIO_MUTUAL"
+    AUTO = "AUTO"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS to the endpoints of a cluster (Istio ``ClientTLSSettings``).
+
+    Attributes:
+        mode: See ``TlsMode``.
+        sni: Server name to send; empty means the request's host.
+        subject_alt_names: The certificate must carry one of these; empty means the host itself.
+        ca_certificates: PEM file of trusted roots; empty means the system's.
+        client_certificate: PEM file, ``MUTUAL`` only.
+        private_key: PEM file, ``MUTUAL`` only.
+        credential_name: Kubernetes secret that holds the above.
+        verify: False accepts any certificate (``insecureSkipVerify``).
+        ca_crl: PEM file of revoked certificates, or empty.
+    """
+
+    mode: TlsMode = TlsMode.DISABLE
+    sni: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    ca_certificates: str = ""
+    client_certificate: str = ""
+    private_key: str = ""
+    credential_name: str = ""
+    verify: bool = True
+    ca_crl: str = ""

@@ -1,0 +1,289 @@
+"""Routes: which requests of a host go where, and what happens to them on the way (Envoy ``VirtualHost``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from meshlib.model.policy import Fault, HashKey, RetryPolicy
+
+__all__ = [
+    "NO_HEADERS",
+    "DirectResponse",
+    "Forward",
+    "HeaderMatch",
+    "HeaderOps",
+    "MatchKind",
+    "Mirror",
+    "PathMatch",
+    "QueryMatch",
+    "Redirect",
+    "RegexRewrite",
+    "Route",
+    "RouteMatch",
+    "RouteOrigin",
+    "SkippedRule",
+    "StringMatch",
+    "VirtualHost",
+    "WeightedCluster",
+]
+
+
+class MatchKind(Enum):
+    """How a text is compared. A regex is RE2 and must match the whole value."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+    REGEX = "regex"
+    SUFFIX = "suffix"
+    CONTAINS = "contains"
+    SEGMENT_PREFIX = "segment prefix"
+    RANGE = "range"
+
+
+@dataclass(frozen=True, slots=True)
+class StringMatch:
+    """A condition on a text. ``SEGMENT_PREFIX`` is for paths; ``RANGE`` is ``"start:end"``, half open."""
+
+    kind: MatchKind
+    value: str
+    ignore_case: bool = False
+
+
+PathMatch = StringMatch
+"""On the path without its query."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMatch:
+    """A condition on a header.
+
+    Attributes:
+        name: Lower case; ``:method``, ``:scheme``, ``:authority`` and ``:path`` are allowed.
+        value: None asks for presence only.
+        invert: Turns the answer round.
+        missing_as_empty: A missing header is compared as ``""``; without it a missing header never matches,
+            not even inverted.
+    """
+
+    name: str
+    value: StringMatch | None = None
+    invert: bool = False
+    missing_as_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueryMatch:
+    """A condition on the first query parameter of that name, not percent-decoded; None asks for presence."""
+
+    name: str
+    value: StringMatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """All conditions must hold. ``path`` None matches every path.
+
+    ``grpc`` restricts to gRPC requests; ``parts_per_million`` draws (Envoy ``runtime_fraction``), None is always.
+    """
+
+    path: PathMatch | None = None
+    headers: tuple[HeaderMatch, ...] = ()
+    query: tuple[QueryMatch, ...] = ()
+    grpc: bool = False
+    parts_per_million: int | None = None
+
+    @property
+    def is_catch_all(self) -> bool:
+        """Whether every request matches."""
+        return (
+            self.path is None
+            and not self.headers
+            and not self.query
+            and not self.grpc
+            and self.parts_per_million is None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderOps:
+    """Header operations of one level: all removes first, then sets, then adds. Values may hold ``%REQ(x)%``."""
+
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.set or self.add or self.remove)
+
+
+NO_HEADERS = HeaderOps()
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedCluster:
+    """One destination of a route.
+
+    Attributes:
+        cluster: Name, ``outbound|<port>|<subset>|<host>``.
+        weight: Share relative to the sum; above 0 unless it is the only one.
+        request_headers: Applied before the route's own.
+        response_headers: Applied before the route's own.
+        host_rewrite: New authority for this destination, or None.
+    """
+
+    cluster: str
+    weight: int = 1
+    request_headers: HeaderOps = NO_HEADERS
+    response_headers: HeaderOps = NO_HEADERS
+    host_rewrite: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A copy of ``parts_per_million`` of the requests goes to ``cluster``; its answer is thrown away."""
+
+    cluster: str
+    parts_per_million: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RegexRewrite:
+    """Every match of ``pattern`` (RE2) in the path is replaced; ``substitution`` knows ``\\1`` groups."""
+
+    pattern: str
+    substitution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send the request on (Envoy ``RouteAction``).
+
+    Attributes:
+        clusters: Weighted destinations; one draw per call, not per attempt.
+        timeout: Seconds for the whole call, retries and back-off included; None is none (Istio's default).
+        retry: None never retries.
+        path_rewrite: Replaces the matched prefix, or the whole path for exact and regex matches.
+        regex_rewrite: Instead of ``path_rewrite``.
+        host_rewrite: New authority, or None to keep the caller's.
+        mirrors: Drawn independently.
+        hash_keys: Consistent-hash keys of the destinations' policies, in order.
+        max_stream_duration: Seconds for the whole stream (gRFC A31), None is none.
+        grpc_timeout_max: Cap on the caller's ``grpc-timeout`` in seconds; 0 caps at infinity, None is unset.
+    """
+
+    clusters: tuple[WeightedCluster, ...]
+    timeout: float | None = None
+    retry: RetryPolicy | None = None
+    path_rewrite: str | None = None
+    regex_rewrite: RegexRewrite | None = None
+    host_rewrite: str | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    hash_keys: tuple[HashKey, ...] = ()
+    max_stream_duration: float | None = None
+    grpc_timeout_max: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Answer 3xx here (Istio ``HTTPRedirect``).
+
+    Attributes:
+        status: 301, 302, 303, 307 or 308.
+        path: Replaces the whole path; with a ``?`` it replaces the query too. None keeps.
+        prefix_rewrite: Replaces the matched prefix. None keeps.
+        regex_rewrite: Instead of the two above.
+        authority: New host, None keeps.
+        port: New port; None keeps the request's; 0 leaves the port out.
+        scheme: New scheme, None keeps.
+        strip_query: Drop the query.
+    """
+
+    status: int = 301
+    path: str | None = None
+    prefix_rewrite: str | None = None
+    regex_rewrite: RegexRewrite | None = None
+    authority: str | None = None
+    port: int | None = None
+    scheme: str | None = None
+    strip_query: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DirectResponse:
+    """Answer here with a fixed status and body (Istio ``HTTPDirectResponse``)."""
+
+    status: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOrigin:
+    """Which object a route came from.
+
+    Attributes:
+        rule: Index in ``spec.http`` of the object, -1 for a default route.
+        match: Index in that rule's ``match``, None for a rule without matches.
+        object: For example ``VirtualService default/reviews``, or ``""`` for a default route.
+        values: Field name (``timeout``, ``retries``, ``fault`` ...) -> object and field that it came from.
+    """
+
+    rule: int = -1
+    match: int | None = None
+    object: str = ""
+    values: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One rule of a virtual host, one condition set; the first that matches decides.
+
+    Attributes:
+        name: For metrics and logs; ``default`` for a service without rules.
+        match: The conditions.
+        action: What to do.
+        fault: Applied before the action.
+        request_headers: Operations on what is sent.
+        response_headers: Operations on what comes back.
+        origin: For ``explain``.
+    """
+
+    name: str
+    match: RouteMatch
+    action: Forward | Redirect | DirectResponse
+    fault: Fault | None = None
+    request_headers: HeaderOps = NO_HEADERS
+    response_headers: HeaderOps = NO_HEADERS
+    origin: RouteOrigin = RouteOrigin()
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRule:
+    """A condition set that can never hold for this client and port, and why; for ``explain`` only."""
+
+    rule: int
+    match: int | None
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """What a client knows about one host on one port.
+
+    Attributes:
+        name: The host's full name, for example ``reviews.default.svc.cluster.local``.
+        port: The port the client addressed.
+        routes: Tried in order.
+        virtual_service: ``namespace/name`` of the VirtualService in force, None when none is.
+        service: The registry's name of the host, None for a host that only a VirtualService knows.
+        skipped: Rules that were left out for this client and port.
+    """
+
+    name: str
+    port: int
+    routes: tuple[Route, ...]
+    virtual_service: str | None = None
+    service: str | None = None
+    skipped: tuple[SkippedRule, ...] = ()

@@ -1,0 +1,146 @@
+"""The snapshot: all that the data plane may know at one moment.
+
+A process calls a handful of the mesh's hosts, so a snapshot does not hold ten thousand compiled hosts: it asks its
+``Source`` at first use of a host and remembers the answer. The source is pure and its inputs are frozen, so the
+answer is the same whenever it is asked; that is what makes a lazy snapshot immutable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from meshlib.model.cluster import Cluster
+from meshlib.model.endpoint import Assignment, Locality, no_labels
+from meshlib.model.route import VirtualHost
+
+__all__ = ["ANYONE", "EMPTY", "Client", "OutboundPolicy", "Snapshot", "Source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who calls: what Istio reads off the calling workload.
+
+    Attributes:
+        namespace: Namespace of the caller; short host names resolve inside it.
+        labels: Labels of the caller, for ``sourceLabels`` and selectors.
+        locality: Where the caller runs.
+        cluster_domain: DNS suffix of the Kubernetes cluster.
+        service_account: For the caller's identity, ``""`` when unknown.
+        network: Istio network id.
+        cluster: Kubernetes cluster id.
+        node: Kubernetes node name, for ``internalTrafficPolicy: Local``.
+    """
+
+    namespace: str = "default"
+    labels: Mapping[str, str] = field(default_factory=no_labels)
+    locality: Locality = Locality()
+    cluster_domain: str = "cluster.local"
+    service_account: str = ""
+    network: str = ""
+    cluster: str = ""
+    node: str = ""
+
+
+ANYONE = Client()
+
+
+class OutboundPolicy(Enum):
+    """What happens to a host that the mesh does not know (Istio ``outboundTrafficPolicy.mode``)."""
+
+    ALLOW_ANY = "ALLOW_ANY"
+    REGISTRY_ONLY = "REGISTRY_ONLY"
+
+
+class Source(Protocol):
+    """Answers for one client and one state of the configuration; pure, and never raises for bad config."""
+
+    outbound_policy: OutboundPolicy
+
+    def virtual_host(self, host: str, port: int) -> VirtualHost | None:
+        """What the client knows of ``host`` (lower case, no port, as the caller wrote it) on ``port``."""
+        ...
+
+    def cluster(self, name: str) -> Cluster | None:
+        """The cluster of that name, None when host, port or subset do not exist."""
+        ...
+
+    def assignment(self, name: str) -> Assignment:
+        """The endpoints of that cluster, by locality and priority; empty when there are none."""
+        ...
+
+    def listing(self) -> Iterable[tuple[str, int]]:
+        """Every (full host name, port) that the client can address, for ``config routes`` and ``dump``."""
+        ...
+
+
+class Snapshot:
+    """One state of the world as one client sees it.
+
+    Attributes:
+        version: Grows by one with each publication.
+        source: Compiles on first use.
+        routing: Identity of everything but endpoints: two snapshots whose ``routing`` is the same object differ
+            in endpoints only, and take the short way when published.
+    """
+
+    __slots__ = ("_clusters", "_hosts", "routing", "source", "version")
+
+    MEMORY = 8192
+    """Host names remembered; a client that invents names (wildcards) must not grow without bound."""
+
+    def __init__(self, source: Source, version: int = 0, routing: object | None = None) -> None:
+        self.source = source
+        self.version = version
+        self.routing = routing if routing is not None else source
+        self._hosts: dict[tuple[str, int], VirtualHost | None] = {}
+        self._clusters: dict[str, Cluster | None] = {}
+
+    @property
+    def outbound_policy(self) -> OutboundPolicy:
+        """What happens to unknown hosts."""
+        return self.source.outbound_policy
+
+    def virtual_host(self, host: str, port: int) -> VirtualHost | None:
+        """What the client knows of ``host`` on ``port``; None for a host the mesh does not know."""
+        key = (host, port)
+        try:
+            return self._hosts[key]
+        except KeyError:
+            found = self.source.virtual_host(host, port)
+        if len(self._hosts) >= self.MEMORY:
+            self._hosts.clear()
+        self._hosts[key] = found
+        return found
+
+    def cluster(self, name: str) -> Cluster | None:
+        """The cluster of that name, or None."""
+        if name not in self._clusters:
+            self._clusters[name] = self.source.cluster(name)
+        return self._clusters[name]
+
+    def assignment(self, name: str) -> Assignment:
+        """The endpoints of the cluster of that name."""
+        return self.source.assignment(name)
+
+
+class _Nothing:
+    outbound_policy = OutboundPolicy.ALLOW_ANY
+
+    def virtual_host(self, host: str, port: int) -> VirtualHost | None:
+        return None
+
+    def cluster(self, name: str) -> Cluster | None:
+        return None
+
+    def assignment(self, name: str) -> Assignment:
+        return ()
+
+    def listing(self) -> Iterable[tuple[str, int]]:
+        return ()
+
+
+EMPTY = Snapshot(_Nothing())
+"""A mesh that knows no host."""

@@ -1,0 +1,177 @@
+"""The seam between the faces and the transports that move bytes."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from meshlib.dataplane.outcome import Failure
+from meshlib.model.policy import ConnectionPool
+
+__all__ = [
+    "AsyncBody",
+    "BlockingTransport",
+    "Body",
+    "CooperativeTransport",
+    "Headers",
+    "Target",
+    "Timeouts",
+    "WireError",
+    "WireRequest",
+    "WireResponse",
+]
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in the caller's case (lower-cased on HTTP/2), values as sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One endpoint and the way to it; equal targets share connections.
+
+    Attributes:
+        address: IP address, DNS name or ``unix:///path`` to dial, whatever host the request names.
+        port: Port to dial; 0 for a unix socket.
+        http2: Speak HTTP/2 with prior knowledge, or by ALPN under TLS; else HTTP/1.1.
+        tls: The context to wrap the connection with, None for plaintext. Compared by identity.
+        server_name: TLS server name to send and, unless the context says otherwise, to check.
+        settings: Connect timeout, idle time, limits.
+    """
+
+    address: str
+    port: int
+    http2: bool = False
+    tls: ssl.SSLContext | None = None
+    server_name: str = ""
+    settings: ConnectionPool = ConnectionPool()
+
+
+@dataclass(slots=True)
+class Timeouts:
+    """Seconds per socket operation, None is unbounded; ``deadline`` bounds them all.
+
+    ``deadline`` is a moment on ``time.monotonic``: no operation of this exchange, reading the body included, may end
+    after it. The owner may change it between headers and body; transports read it anew for each operation.
+    """
+
+    connect: float | None = None
+    read: float | None = None
+    write: float | None = None
+    pool: float | None = None
+    deadline: float | None = None
+
+
+@dataclass(slots=True)
+class WireRequest:
+    """What is sent.
+
+    Attributes:
+        method: For example ``b"GET"``.
+        target: Path and query, as on the request line.
+        scheme: ``b"http"`` or ``b"https"``, for HTTP/2's ``:scheme``.
+        headers: Everything, ``Host`` included (it becomes ``:authority`` on HTTP/2).
+        body: Chunks to send; None sends none. Framing follows the ``Content-Length`` or ``Transfer-Encoding`` header.
+        timeouts: See ``Timeouts``.
+        trace: httpcore-style trace hook of the caller, or None.
+    """
+
+    method: bytes
+    target: bytes
+    scheme: bytes
+    headers: Headers
+    body: Iterable[bytes] | AsyncIterable[bytes] | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    trace: Any = None
+
+
+class Body(Protocol):
+    """A response body on the blocking path: iterate once, close always; closing early drops the connection."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The chunks, transfer coding removed, content coding kept; raises ``WireError``."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back, or drop it when the body was not read to its end. Idempotent."""
+        ...
+
+
+class AsyncBody(Protocol):
+    """A response body on the cooperative path; see ``Body``."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The chunks; raises ``WireError``."""
+        ...
+
+    async def aclose(self) -> None:
+        """As ``Body.close``; completes even when the surrounding task is cancelled."""
+        ...
+
+    def abandon(self) -> None:
+        """Drop the connection at once, without waiting; for responses that are garbage-collected."""
+        ...
+
+
+@dataclass(slots=True)
+class WireResponse:
+    """What came back.
+
+    Attributes:
+        status: Final status, 1xx skipped.
+        headers: In the order and case received.
+        body: A ``Body`` or an ``AsyncBody``.
+        http_version: ``b"HTTP/1.1"`` or ``b"HTTP/2"``.
+        reason: Reason phrase, empty on HTTP/2.
+        extensions: Further facts for the face: ``network_stream``, ``trailing_headers`` (a callable), ``stream_id``.
+    """
+
+    status: int
+    headers: Headers
+    body: Any
+    http_version: bytes = b"HTTP/1.1"
+    reason: bytes = b""
+    extensions: dict[str, Any] = field(default_factory=dict)
+
+
+class WireError(Exception):
+    """The exchange failed on the wire.
+
+    Attributes:
+        failure: How.
+        sent: Whether any byte of the request may have reached the peer. False makes a retry safe for every method.
+    """
+
+    def __init__(self, failure: Failure, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.sent = sent
+
+
+class BlockingTransport(Protocol):
+    """Sends from threads. Safe to share between threads; reset in a forked child."""
+
+    def send(self, target: Target, request: WireRequest) -> WireResponse:
+        """Send on a pooled connection and return once the response headers are there.
+
+        Raises:
+            WireError: Whatever broke; cancellation and programming errors pass through.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close every connection. Idempotent."""
+        ...
+
+
+class CooperativeTransport(Protocol):
+    """Sends from tasks, under asyncio or trio. Pools belong to the event loop they were made in."""
+
+    async def send(self, target: Target, request: WireRequest) -> WireResponse:
+        """As ``BlockingTransport.send``; cancellation at any await leaves no connection behind."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection of the running event loop. Idempotent."""
+        ...
