@@ -10,6 +10,7 @@
     │   ├── NoCluster           NC   the rule names a host, port or subset that does not exist
     │   ├── NoHealthyUpstream   UH   the cluster has no endpoint that may be picked
     │   ├── Overflow            UO   a circuit-breaker threshold is reached
+    │   ├── PoolTimeout         UO   no connection became free within the caller's pool timeout
     │   └── ConnectFailure      UF   no connection to the endpoint could be made
     └── DeadlineExceeded        UT   the overall or per-try timeout ran out; the request may have been sent
 
@@ -35,6 +36,7 @@ __all__ = [
     "NotReady",
     "NotSent",
     "Overflow",
+    "PoolTimeout",
 ]
 
 
@@ -112,6 +114,12 @@ class NoHealthyUpstream(NotSent):
 
 class Overflow(NotSent):
     """A circuit-breaker threshold of the cluster is reached."""
+
+    flag = "UO"
+
+
+class PoolTimeout(NotSent):
+    """No connection became free in time; says nothing about the endpoint."""
 
     flag = "UO"
 

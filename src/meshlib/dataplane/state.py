@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from typing import Any
 
+from meshlib.dataplane.policies.gate import Gate
 from meshlib.model.endpoint import Endpoint
 
 __all__ = ["ClusterState", "EndpointState", "State"]
@@ -31,6 +33,7 @@ class EndpointState:
         consecutive_gateway: 502, 503, 504 in a row.
         consecutive_local: Connection-level failures in a row.
         health_ok: Verdict of active health checks; True while there are none.
+        target: The transport's note of how to reach it; the core does not look inside.
     """
 
     __slots__ = (
@@ -45,7 +48,7 @@ class EndpointState:
         "health_ok",
         "key",
         "left_at",
-        "results",
+        "target",
     )
 
     def __init__(self, endpoint: Endpoint, now: float) -> None:
@@ -60,8 +63,7 @@ class EndpointState:
         self.consecutive_gateway = 0
         self.consecutive_local = 0
         self.health_ok = True
-        self.results: list[int] = [0, 0]
-        """Successes and total of the running interval, for the statistical ejections."""
+        self.target: tuple[Any, Any, Any] | None = None
 
     def __repr__(self) -> str:
         """For logs and test output."""
@@ -82,7 +84,7 @@ class ClusterState:
     KEEP = 300.0
     """Seconds for which an endpoint that left is remembered."""
 
-    __slots__ = ("active", "endpoints", "lock", "name", "next_sweep", "retries")
+    __slots__ = ("_gate", "active", "endpoints", "lock", "name", "next_sweep", "retries")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -91,6 +93,15 @@ class ClusterState:
         self.active = 0
         self.retries = 0
         self.next_sweep: float | None = None
+        self._gate: Gate | None = None
+
+    def gate(self, capacity: int, max_pending: int | None) -> Gate:
+        """The gate in front of this cluster's connections, with these limits from now on."""
+        with self.lock:
+            if self._gate is None:
+                self._gate = Gate(capacity, max_pending)
+        self._gate.resize(capacity, max_pending)
+        return self._gate
 
     def adopt(self, endpoints: Iterable[Endpoint], now: float) -> list[EndpointState]:
         """The states of ``endpoints``, in their order; a key named twice is taken once, new ones start empty."""

@@ -1,0 +1,139 @@
+"""What every kind is made of: Istio's spelling of fields, durations, and the object around a spec."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+__all__ = ["Duration", "Message", "ObjectMeta", "Origin", "Resource", "duration", "istio_enum", "text"]
+
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_CAPS = re.compile(r"_([a-z0-9])")
+
+
+def camel(name: str) -> str:
+    """``per_try_timeout`` -> ``perTryTimeout``; digits stay where they are (``http2_max_requests``)."""
+    return _CAPS.sub(lambda hit: hit.group(1).upper(), name)
+
+
+def duration(value: object) -> float:
+    """Seconds of ``1.5s``, ``200ms`` or ``1h30m``.
+
+    Raises:
+        ValueError: Not a text, or a text without a unit.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a duration: write a text with a unit, for example '{value}s'")
+    negative, body = value.startswith("-"), value.lstrip("+-")
+    parts = _PART.findall(body)
+    if not parts or "".join(number + unit for number, unit in parts) != body:
+        if body == "0":
+            return 0.0
+        hint = f": a unit is missing, for example '{value}s'" if re.fullmatch(r"[\d.]+", body) else ""
+        raise ValueError(f"{value!r} is not a duration such as '1.5s', '200ms' or '1h30m'{hint}")
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    return -seconds if negative else seconds
+
+
+Duration = Annotated[float, BeforeValidator(duration)]
+"""Seconds inside, a text with a unit outside."""
+
+
+def _text(value: object) -> object:
+    """Kubernetes writes some texts without quotes that YAML reads as numbers or booleans; those are errors there."""
+    return value
+
+
+text = Annotated[str, BeforeValidator(_text)]
+
+
+class Message(BaseModel):
+    """A message of Istio's API: fields in snake_case here, in lowerCamelCase in YAML; frozen."""
+
+    model_config = ConfigDict(alias_generator=camel, populate_by_name=True, extra="allow", frozen=True)
+
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
+
+
+def istio_enum(kind: type[EnumT], *numbers: EnumT) -> Any:
+    """An enum field that takes names and, as protobuf JSON does, the numbers (index in ``numbers``)."""
+
+    def read(value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(numbers):
+            return numbers[value]
+        return value
+
+    return Annotated[kind, BeforeValidator(read)]
+
+
+class ObjectMeta(Message):
+    """Kubernetes ``metadata``."""
+
+    name: str = ""
+    namespace: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    creation_timestamp: datetime | None = None
+    generate_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an object was read.
+
+    Attributes:
+        source: File name, or a name for objects given in code.
+        lines: Field path -> line, counted from 1.
+    """
+
+    source: str = ""
+    lines: dict[str, int] | None = None
+
+    def line(self, path: str) -> int | None:
+        """The line of ``path``, or of the nearest field around it; None when nothing is known."""
+        lines = self.lines or {}
+        while path and path not in lines:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return lines.get(path)
+
+
+SpecT = TypeVar("SpecT")
+
+
+@dataclass(frozen=True, slots=True)
+class Resource(Generic[SpecT]):
+    """One configuration object.
+
+    Attributes:
+        api_version: For example ``networking.istio.io/v1``.
+        kind: For example ``VirtualService``.
+        metadata: Name, namespace, labels.
+        spec: The kind's own message; a plain dict for kinds that are not modelled.
+        status: As given, or None.
+        origin: Where it was read.
+    """
+
+    api_version: str
+    kind: str
+    metadata: ObjectMeta
+    spec: SpecT
+    status: dict[str, Any] | None = None
+    origin: Origin = Origin()
+
+    @property
+    def id(self) -> str:
+        """``VirtualService default/reviews``; without a namespace ``VirtualService reviews``."""
+        space = f"{self.metadata.namespace}/" if self.metadata.namespace else ""
+        return f"{self.kind} {space}{self.metadata.name}"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Kind, namespace, name: its identity."""
+        return (self.kind, self.metadata.namespace or "", self.metadata.name)

@@ -1,0 +1,404 @@
+"""One call on its way through the mesh: the object that drivers ask what to do next.
+
+A driver owns the waiting, the call owns the decisions::
+
+    call = prepared.begin(request, now, rng, observer)      # routed, faults drawn; raises NoRoute, NoCluster
+    wait for call.delay                                     # an injected delay, almost always 0
+    call.answer                                             # redirect, direct response or abort: do not send
+    attempt = call.next_attempt(now)                        # an endpoint with all permits; raises NotSent, deadline
+    ... send to attempt.endpoint, at most until attempt.deadline ...
+    wait = call.settle(attempt, outcome, now)               # None: the outcome stands; else try again after ``wait``
+    call.close(now)                                         # when the body has ended, been closed or been dropped
+
+Every permit an attempt holds is given back in ``_end``, which runs exactly once for each attempt, and ``close`` may be
+called at any moment and any number of times. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+from meshlib.dataplane import headers as header_ops
+from meshlib.dataplane.events import CallObserver
+from meshlib.dataplane.outcome import Failure, Outcome
+from meshlib.dataplane.reply import LocalReply
+from meshlib.dataplane.request import Request
+from meshlib.dataplane.state import EndpointState
+from meshlib.errors import DeadlineExceeded, MeshError, NoCluster, NoHealthyUpstream, Overflow
+from meshlib.model.cluster import Cluster
+from meshlib.model.endpoint import Endpoint
+from meshlib.model.route import Route, VirtualHost
+
+if TYPE_CHECKING:
+    from meshlib.dataplane.cluster import PreparedCluster
+    from meshlib.dataplane.policies.gate import Gate, Ticket
+    from meshlib.dataplane.prepared import BoundRoute, Destination
+
+__all__ = ["Attempt", "Call"]
+
+ErrorT = TypeVar("ErrorT", bound=MeshError)
+
+_COUNTS = [str(number).encode() for number in range(32)]
+
+
+class Attempt:
+    """One try of a call at one endpoint.
+
+    Attributes:
+        number: 1 for the first try.
+        state: Live state of the picked endpoint.
+        cluster: The cluster it belongs to.
+        deadline: Moment at which response headers must be there, or None; the tighter of per-try and overall.
+        deadline_is_overall: Which of the two it is.
+        headers: Added to the request of this attempt only: attempt count, trace context.
+        started: When it was begun.
+        gate: What the driver has to pass before sending, or None.
+        ticket: The place in that gate while waiting or inside, or None.
+        reported: Whether the cluster's detectors have heard of it.
+        outcome: Its classification, once known.
+    """
+
+    __slots__ = (
+        "_ended",
+        "cluster",
+        "deadline",
+        "deadline_is_overall",
+        "gate",
+        "headers",
+        "number",
+        "outcome",
+        "reported",
+        "started",
+        "state",
+        "ticket",
+    )
+
+    def __init__(self, number: int, state: EndpointState, cluster: Cluster, now: float, gate: Gate | None) -> None:
+        self.number = number
+        self.state = state
+        self.cluster = cluster
+        self.started = now
+        self.gate = gate
+        self.ticket: Ticket | None = None
+        self.reported = False
+        self.deadline: float | None = None
+        self.deadline_is_overall = True
+        self.outcome: Outcome | None = None
+        self.headers: header_ops.Pairs = [(b"x-envoy-attempt-count", _COUNTS[min(number, 31)])]
+        self._ended = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The picked endpoint, as discovery describes it now."""
+        return self.state.endpoint
+
+    def end(self) -> bool:
+        """Mark as over; False when it was over already."""
+        if self._ended:
+            return False
+        self._ended = True
+        return True
+
+
+class Call:
+    """One logical request, from the route to the end of the response body.
+
+    Attributes:
+        request: What was asked.
+        host: The virtual host, None for a host the mesh does not know.
+        answer: The reply that the configuration asks for instead of sending, or None.
+        delay: Seconds of injected delay before anything else.
+        attempts: How many attempts were begun.
+        started: When the call was begun.
+        deadline: Moment at which everything must be over, the body included, or None.
+        outcome: Classification of the last settled attempt.
+        request_bytes: Counted by the face: body bytes handed to the wire, over all attempts.
+        response_bytes: Counted by the face: body bytes handed to the caller.
+    """
+
+    __slots__ = (
+        "_base_headers",
+        "_bound",
+        "_current",
+        "_ended",
+        "_flags",
+        "_last",
+        "_observer",
+        "_prepared",
+        "_retrying",
+        "_rng",
+        "_target",
+        "_tried",
+        "answer",
+        "attempts",
+        "deadline",
+        "delay",
+        "destination",
+        "hash_key",
+        "host",
+        "outcome",
+        "request",
+        "request_bytes",
+        "response_bytes",
+        "started",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        host: VirtualHost,
+        bound: BoundRoute | None,
+        destination: Destination | None,
+        now: float,
+        rng: random.Random,
+    ) -> None:
+        self.request = request
+        self.host = host
+        self.destination = destination
+        self.answer: LocalReply | None = None
+        self.delay = 0.0
+        self.attempts = 0
+        self.started = now
+        self.deadline: float | None = None
+        self.hash_key: int | None = None
+        self.outcome: Outcome | None = None
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self._bound = bound
+        self._prepared: PreparedCluster | None = destination.cluster if destination is not None else None
+        self._rng = rng
+        self._observer: CallObserver | None = None
+        self._current: Attempt | None = None
+        self._last: Attempt | None = None
+        self._retrying = False
+        self._tried: list[EndpointState] = []
+        self._flags = ""
+        self._ended = False
+        self._base_headers: header_ops.Pairs | None = None
+        self._target = request.path
+
+    # What others read -----------------------------------------------------------------------------------------------
+
+    @property
+    def route(self) -> Route | None:
+        """The rule in force, None while no rule matched."""
+        return self._bound.route if self._bound is not None else None
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The chosen cluster, None when the call is answered without one."""
+        return self._prepared.cluster if self._prepared is not None else None
+
+    @property
+    def flags(self) -> str:
+        """Envoy's response flags, joined with ``,``; ``-`` for none."""
+        own = self.outcome.flag if self.outcome is not None else ""
+        if not own or own in self._flags.split(","):
+            return self._flags or "-"
+        return f"{self._flags},{own}" if self._flags else own
+
+    def flag(self, flag: str) -> None:
+        """Add a response flag to those of the call itself."""
+        if flag not in self._flags.split(","):
+            self._flags = f"{self._flags},{flag}" if self._flags else flag
+
+    def observe(self, observer: CallObserver | None) -> None:
+        """Whom to tell what happens from here on."""
+        self._observer = observer
+
+    # The life of a call ---------------------------------------------------------------------------------------------
+
+    def next_attempt(self, now: float) -> Attempt:
+        """Pick an endpoint and take every permit that sending to it needs.
+
+        Raises:
+            NoHealthyUpstream: No endpoint may be picked.
+            Overflow: A threshold of the cluster is reached.
+            DeadlineExceeded: The overall timeout ran out while waiting.
+        """
+        if not self.attempts:
+            self._start_clock(now)
+        if self.deadline is not None and now >= self.deadline:
+            raise self.error(DeadlineExceeded, self.ran_out())
+        prepared = self._prepared
+        assert prepared is not None, "a call with an answer is not sent"
+        state = prepared.pick(self._rng, now, self.hash_key, self._tried, self._retry_hosts())
+        if state is None:
+            raise self.error(NoHealthyUpstream, f"no healthy endpoint among {prepared.describe()}")
+        prepared.admit(self, state)
+        self.attempts += 1
+        attempt = self._current = self._last = Attempt(self.attempts, state, prepared.cluster, now, prepared.gate)
+        self._tried.append(state)
+        self._bound_attempt(attempt, now)
+        if self._observer is not None:
+            self._observer.attempt_started(attempt, now)
+        return attempt
+
+    def settle(self, attempt: Attempt, outcome: Outcome, now: float) -> float | None:
+        """Classify ``attempt`` and decide what comes next.
+
+        Returns:
+            Seconds to wait before the next attempt, with this one's permits given back; or None when the outcome
+            stands. After None a failure is over, while an answer stays open until ``close``.
+        """
+        self.outcome = attempt.outcome = outcome
+        wait = self._wait_before_retry(outcome)
+        if wait is not None or outcome.failure is not None:
+            self._end(attempt, outcome, now)
+        elif outcome.status >= 500:
+            self._report(attempt, outcome, now)
+        if wait is None and outcome.failure is not None:
+            self._finish(now)
+        return wait
+
+    def settle_answer(self, now: float) -> None:
+        """The configuration's own answer was given; nothing was or will be sent."""
+        assert self.answer is not None
+        self.outcome = Outcome(self.answer.status, grpc_status=self.answer.grpc_status)
+        self._finish(now)
+
+    def close(self, now: float, failure: Outcome | None = None) -> None:
+        """The call is over: its body has ended, or broke with ``failure``. Idempotent, from any thread."""
+        attempt = self._current
+        if attempt is not None:
+            if failure is not None:
+                self.outcome = attempt.outcome = failure
+            self._end(attempt, attempt.outcome or _CANCELLED, now)
+        self._finish(now)
+
+    def abandon(self, now: float) -> None:
+        """The caller went away before the call was over: by cancelling, closing early or dropping the response."""
+        if not self._ended:
+            self.flag("DC")
+            self.close(now)
+
+    def error(self, kind: type[ErrorT], message: str) -> ErrorT:
+        """An error of ``kind`` that says where it happened; its flag becomes the call's."""
+        self.flag(kind.flag)
+        attempt, route, cluster = self._last, self.route, self.cluster
+        return kind(
+            f"{message} ({self.where()})",
+            route=route.name if route is not None else None,
+            cluster=cluster.name if cluster is not None else None,
+            endpoint=attempt.state.key if attempt is not None else None,
+            attempts=self.attempts,
+        )
+
+    def fail(self, kind: type[ErrorT], message: str, now: float) -> ErrorT:
+        """As ``error``, for a call that is over before it was ever attempted."""
+        error = self.error(kind, message)
+        self._finish(now)
+        return error
+
+    # What is sent ---------------------------------------------------------------------------------------------------
+
+    def head(self, attempt: Attempt) -> tuple[str, header_ops.Pairs]:
+        """Target (path and query) and headers of an attempt; the rule's operations run once for all attempts."""
+        if self._base_headers is None:
+            assert self._bound is not None and self.destination is not None
+            self._target, self._base_headers = self._bound.rewrite(self.request, self.destination, self._rng)
+        return self._target, [*self._base_headers, *attempt.headers]
+
+    def response_headers(self, headers: header_ops.Pairs) -> header_ops.Pairs:
+        """The response's headers after the rule's operations."""
+        bound = self._bound
+        if bound is None:
+            return headers
+        ops = self.destination.response_ops if self.destination is not None else bound.response_ops
+        return header_ops.apply(ops, headers, self.request) if ops else headers
+
+    # Inside ---------------------------------------------------------------------------------------------------------
+
+    def _start_clock(self, now: float) -> None:
+        """The route's timeout starts after an injected delay; the caller's started with the call."""
+        bound = self._bound
+        if bound is not None and bound.timeout is not None:
+            self.deadline = now + bound.timeout
+        if self.request.timeout is not None:
+            ends = self.started + self.request.timeout
+            self.deadline = ends if self.deadline is None else min(self.deadline, ends)
+
+    def _bound_attempt(self, attempt: Attempt, now: float) -> None:
+        attempt.deadline = self.deadline
+        retry = self._bound.retry if self._bound is not None else None
+        if retry is not None and retry.policy.per_try_timeout is not None:
+            ends = now + retry.policy.per_try_timeout
+            if attempt.deadline is None or ends < attempt.deadline:
+                attempt.deadline, attempt.deadline_is_overall = ends, False
+
+    def _retry_hosts(self) -> int:
+        """How often to draw again while the drawn endpoint was tried before."""
+        retry = self._bound.retry if self._bound is not None else None
+        if not self._tried or retry is None or not retry.policy.avoid_previous_hosts:
+            return 0
+        return retry.policy.host_selection_attempts
+
+    def _wait_before_retry(self, outcome: Outcome) -> float | None:
+        retry = self._bound.retry if self._bound is not None else None
+        if retry is None or not outcome.retry:
+            return None
+        if not retry.wants(outcome):
+            return None
+        if not self.request.replayable and self.request.body_started:
+            return None
+        if self.attempts > retry.policy.attempts:
+            self.flag("URX")
+            return None
+        assert self._prepared is not None
+        self._release_retry()
+        if not self._prepared.take_retry():
+            return None
+        self._retrying = True
+        return retry.back_off(self.attempts, self._rng)
+
+    def _report(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """Tell the cluster's detectors, once; an error is told as soon as its headers are there."""
+        prepared = self._prepared
+        if prepared is not None and not attempt.reported:
+            attempt.reported = True
+            prepared.report(attempt.state, outcome, now, self._rng)
+
+    def _end(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """Give back all that ``attempt`` holds; the second time it does nothing."""
+        if attempt.end():
+            assert self._prepared is not None
+            self._prepared.release(attempt)
+            self._report(attempt, outcome, now)
+            self._current = None if self._current is attempt else self._current
+            if self._observer is not None:
+                self._observer.attempt_ended(attempt, outcome, now)
+
+    def _finish(self, now: float) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._release_retry()
+        if self._observer is not None:
+            self._observer.call_ended(self, self.outcome, now)
+
+    def _release_retry(self) -> None:
+        if self._retrying and self._prepared is not None:
+            self._retrying = False
+            self._prepared.give_retry()
+
+    def ran_out(self) -> str:
+        """Whose overall timeout ran out, in words."""
+        bound = self._bound
+        limit = bound.timeout if bound is not None else None
+        if limit is None or (self.request.timeout is not None and self.request.timeout < limit):
+            return f"the caller's timeout of {self.request.timeout:g} s ran out"
+        return f"the route's timeout of {limit:g} s ran out"
+
+    def where(self) -> str:
+        """Route, cluster, endpoint and attempt, for error texts."""
+        route, cluster, attempt = self.route, self.cluster, self._last
+        parts = [f"route {route.name!r}" if route is not None else f"host {self.request.host}"]
+        if cluster is not None:
+            parts.append(f"cluster {cluster.name}")
+        if attempt is not None:
+            parts.append(f"endpoint {attempt.state.key}, attempt {attempt.number}")
+        return ", ".join(parts)
+
+
+_CANCELLED = Outcome.of_failure(Failure.CANCELLED)

@@ -1,0 +1,139 @@
+"""A cluster made ready: picker, thresholds and detectors around its live state."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from meshlib.dataplane.balancing.pick import Picker
+from meshlib.dataplane.outcome import Outcome
+from meshlib.dataplane.policies.gate import Gate
+from meshlib.dataplane.policies.outlier import Detector
+from meshlib.dataplane.state import ClusterState, EndpointState
+from meshlib.errors import Overflow
+from meshlib.model.cluster import Cluster, Protocol
+from meshlib.model.endpoint import Assignment
+
+if TYPE_CHECKING:
+    from meshlib.dataplane.call import Attempt, Call
+
+__all__ = ["PreparedCluster"]
+
+
+class PreparedCluster:
+    """What a call asks of its cluster.
+
+    Attributes:
+        cluster: The configuration.
+        state: The live counters, kept by the cluster's name.
+        assignment: The endpoints, as discovery last gave them.
+        gate: Bounds HTTP/1.1 connections; None when unlimited.
+    """
+
+    __slots__ = ("_detector", "_max_requests", "_members", "_picker", "assignment", "cluster", "gate", "state")
+
+    def __init__(self, cluster: Cluster, state: ClusterState, assignment: Assignment, now: float, rng: random.Random):
+        self.cluster = cluster
+        self.state = state
+        self._max_requests = cluster.circuit_breaker.max_requests
+        detection = cluster.outlier_detection
+        self._detector = Detector(detection, state) if detection is not None else None
+        self.gate = self._bounded(cluster, state)
+        self.update(assignment, now, rng)
+
+    @staticmethod
+    def _bounded(cluster: Cluster, state: ClusterState) -> Gate | None:
+        limits = cluster.circuit_breaker
+        if limits.max_connections is None or cluster.protocol is Protocol.HTTP2:
+            return None
+        return state.gate(limits.max_connections, limits.max_pending_requests)
+
+    def update(self, assignment: Assignment, now: float, rng: random.Random) -> None:
+        """New endpoints: known ones keep their counters; the picker is replaced by one assignment."""
+        self.assignment = assignment
+        endpoints = [endpoint for group in assignment for endpoint in group.endpoints]
+        self._members = self.state.adopt(endpoints, now)
+        if self._detector is not None:
+            self._detector.watch(self._members)
+        self.refresh(rng)
+
+    def refresh(self, rng: random.Random) -> None:
+        """Health has changed: build the picker anew."""
+        states = {state.key: state for state in self._members}
+        self._picker = Picker(self.cluster.load_balancer, self.assignment, states, rng)
+
+    @property
+    def members(self) -> list[EndpointState]:
+        """The states of all endpoints, in discovery's order."""
+        return self._members
+
+    @property
+    def in_panic(self) -> bool:
+        """Whether unhealthy endpoints are used because too few healthy ones are left."""
+        return self._picker.panic
+
+    def pick(
+        self, rng: random.Random, now: float, hash_key: int | None, tried: Collection[EndpointState], redraws: int
+    ) -> EndpointState | None:
+        """An endpoint, or None when none may be picked."""
+        detector = self._detector
+        if detector is not None and detector.next_sweep is not None and now >= detector.next_sweep:
+            if detector.sweep(now):
+                self.refresh(rng)
+        return self._picker.pick(rng, hash_key, tried, redraws)
+
+    def admit(self, call: Call, state: EndpointState) -> None:
+        """Count an attempt at ``state``.
+
+        Raises:
+            Overflow: ``max_requests`` are under way already.
+        """
+        cluster_state = self.state
+        with cluster_state.lock:
+            full = self._max_requests is not None and cluster_state.active >= self._max_requests
+            if not full:
+                cluster_state.active += 1
+                state.active += 1
+        if full:
+            raise call.error(Overflow, f"{self._max_requests} requests are under way, the most that are allowed")
+
+    def release(self, attempt: Attempt) -> None:
+        """Give back what ``admit`` and the gate gave."""
+        with self.state.lock:
+            self.state.active -= 1
+            attempt.state.active -= 1
+        if attempt.ticket is not None and self.gate is not None:
+            self.gate.leave(attempt.ticket)
+
+    def report(self, state: EndpointState, outcome: Outcome, now: float, rng: random.Random) -> None:
+        """Let the detectors judge an endpoint by an outcome."""
+        if self._detector is not None and self._detector.report(state, outcome, now):
+            self.refresh(rng)
+
+    def take_retry(self) -> bool:
+        """Whether one more retry may be under way; if so it is counted."""
+        with self.state.lock:
+            limit = self._retry_limit()
+            if limit is not None and self.state.retries >= limit:
+                return False
+            self.state.retries += 1
+            return True
+
+    def give_retry(self) -> None:
+        """A retry is over."""
+        with self.state.lock:
+            self.state.retries -= 1
+
+    def _retry_limit(self) -> float | None:
+        limits = self.cluster.circuit_breaker
+        if limits.retry_budget is None:
+            return limits.max_retries
+        pending = self.gate.pending if self.gate is not None else 0
+        budget = limits.retry_budget
+        return max(budget.min_concurrency, budget.ratio * (self.state.active + pending))
+
+    def describe(self) -> str:
+        """``3 endpoints of <cluster>, 1 ejected``, for error texts."""
+        out = sum(state.ejected_at is not None for state in self._members)
+        return f"{len(self._members)} endpoints of {self.cluster.name}" + (f", {out} ejected" if out else "")

@@ -1,0 +1,208 @@
+"""A snapshot made ready for requests: matchers bound, policies bound, pickers built, all off the request path.
+
+``Prepared`` is what a mesh swaps by one assignment. Hosts are prepared at first use, clusters when a route first names
+them; both are remembered. A change of endpoints alone rebuilds the pickers that it concerns and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from meshlib.dataplane import headers as header_ops
+from meshlib.dataplane.cluster import PreparedCluster
+from meshlib.dataplane.matchers import Clause, bind
+from meshlib.dataplane.policies.retry import BoundRetry
+from meshlib.dataplane.reply import path_after
+from meshlib.dataplane.request import Request
+from meshlib.model.cluster import Cluster
+from meshlib.model.route import Forward, Route, VirtualHost, WeightedCluster
+
+if TYPE_CHECKING:
+    from meshlib.dataplane.state import State
+    from meshlib.model.snapshot import Snapshot
+
+__all__ = ["BoundRoute", "Destination", "Prepared", "PreparedHost"]
+
+
+class Destination:
+    """A weighted cluster of a route, with its header operations merged into the rule's.
+
+    Attributes:
+        name: Cluster name, also when the cluster does not exist.
+        cluster: None when host, port or subset do not exist.
+        weight: Share relative to the sum.
+    """
+
+    __slots__ = ("cluster", "host_rewrite", "name", "request_ops", "response_ops", "weight")
+
+    def __init__(self, weighted: WeightedCluster, route: Route, action: Forward, cluster: PreparedCluster | None):
+        self.name = weighted.cluster
+        self.cluster = cluster
+        self.weight = weighted.weight
+        self.request_ops = header_ops.bind_ops(weighted.request_headers, route.request_headers)
+        self.response_ops = header_ops.bind_ops(weighted.response_headers, route.response_headers)
+        self.host_rewrite = action.host_rewrite or weighted.host_rewrite
+
+
+class BoundRoute:
+    """One rule, ready to match and to act.
+
+    Attributes:
+        route: The rule itself.
+        clauses: Its conditions, in the order they are tried.
+        destinations: Where it sends, empty for a redirect or direct response.
+        timeout: Seconds for the whole call, or None.
+        retry: Bound retry policy, or None.
+        response_ops: Operations on responses made here.
+    """
+
+    __slots__ = ("_cumulative", "clauses", "destinations", "response_ops", "retry", "route", "timeout")
+
+    def __init__(self, route: Route, destinations: tuple[Destination, ...]) -> None:
+        self.route = route
+        self.clauses: tuple[Clause, ...] = bind(route.match)
+        self.destinations = destinations
+        self._cumulative = list(accumulate(destination.weight for destination in destinations))
+        self.response_ops = header_ops.bind_ops(route.response_headers)
+        action = route.action
+        forward = action if isinstance(action, Forward) else None
+        self.timeout = forward.timeout if forward is not None else None
+        self.retry = BoundRetry(forward.retry) if forward is not None and forward.retry is not None else None
+
+    def matches(self, request: Request, rng: random.Random) -> bool:
+        """Whether every condition holds."""
+        return all(clause.test(request, rng) for clause in self.clauses)
+
+    def draw(self, rng: random.Random) -> Destination | None:
+        """One destination by weight; once per call, not per attempt."""
+        if len(self.destinations) < 2:
+            return self.destinations[0] if self.destinations else None
+        return self.destinations[bisect_right(self._cumulative, rng.random() * self._cumulative[-1])]
+
+    def rewrite(self, request: Request, destination: Destination, rng: random.Random) -> tuple[str, header_ops.Pairs]:
+        """Target and headers to send: operations, authority, path, request id, expected timeout."""
+        action = self.route.action
+        assert isinstance(action, Forward)
+        headers: header_ops.Pairs = list(request.raw_headers)
+        if destination.request_ops:
+            headers = header_ops.apply(destination.request_ops, headers, request)
+        if destination.host_rewrite is not None:
+            headers = _with_host(headers, destination.host_rewrite)
+        target = request.path
+        if action.path_rewrite is not None or action.regex_rewrite is not None:
+            path, mark, query = target.partition("?")
+            target = path_after(action.path_rewrite, action.regex_rewrite, self.route, path) + mark + query
+            headers.append((b"x-envoy-original-path", request.path.encode("latin-1", "replace")))
+        if not any(name.lower() == b"x-request-id" for name, _ in headers):
+            headers.append((b"x-request-id", _request_id(rng)))
+        if self.timeout is not None:
+            headers.append((b"x-envoy-expected-rq-timeout-ms", str(max(1, round(self.timeout * 1000))).encode()))
+        return target, headers
+
+
+def _with_host(headers: header_ops.Pairs, host: str) -> header_ops.Pairs:
+    rest = [pair for pair in headers if pair[0].lower() != b"host"]
+    return [(b"Host", host.encode("latin-1")), *rest]
+
+
+def _request_id(rng: random.Random) -> bytes:
+    """A random UUID (version 4), as a sidecar makes it when the caller sent none."""
+    digits = f"{rng.getrandbits(128):032x}"
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}".encode()
+
+
+class PreparedHost:
+    """One virtual host on one port: its bound rules, tried in order."""
+
+    __slots__ = ("host", "routes")
+
+    def __init__(self, host: VirtualHost, routes: Iterable[BoundRoute]) -> None:
+        self.host = host
+        self.routes = tuple(routes)
+
+    def find(self, request: Request, rng: random.Random) -> BoundRoute | None:
+        """The first rule whose conditions all hold."""
+        for route in self.routes:
+            for clause in route.clauses:
+                if not clause.test(request, rng):
+                    break
+            else:
+                return route
+        return None
+
+
+class Prepared:
+    """All that requests read: the snapshot's hosts and clusters, prepared at first use.
+
+    Attributes:
+        snapshot: What it was made from.
+        state: Live counters, shared with every other ``Prepared`` of the mesh.
+    """
+
+    HOSTS = 8192
+    """Host names remembered before the memory starts over."""
+
+    def __init__(self, snapshot: Snapshot, state: State, now: float, rng: random.Random) -> None:
+        self.snapshot = snapshot
+        self.state = state
+        self._made_at = now
+        self._rng = rng
+        self._lock = threading.Lock()
+        self._hosts: dict[tuple[str, int], PreparedHost | None] = {}
+        self._clusters: dict[str, PreparedCluster | None] = {}
+
+    def host(self, name: str, port: int) -> PreparedHost | None:
+        """The host a caller addressed as ``name`` on ``port``; None when the mesh does not know it."""
+        try:
+            return self._hosts[name, port]
+        except KeyError:
+            with self._lock:
+                return self._prepare_host(name, port)
+
+    def cluster(self, name: str) -> PreparedCluster | None:
+        """The prepared cluster, for ``explain`` and status pages; None when it does not exist."""
+        with self._lock:
+            return self._prepare_cluster(name)
+
+    def with_endpoints(self, snapshot: Snapshot, now: float) -> Prepared:
+        """The short way: same routes and clusters, new endpoints; only pickers whose set changed are rebuilt."""
+        with self._lock:
+            self.snapshot = snapshot
+            for name, cluster in self._clusters.items():
+                if cluster is not None:
+                    cluster.update(snapshot.assignment(name), now, self._rng)
+        return self
+
+    def _prepare_host(self, name: str, port: int) -> PreparedHost | None:
+        if len(self._hosts) >= self.HOSTS:
+            self._hosts.clear()
+        host = self.snapshot.virtual_host(name, port)
+        prepared = None if host is None else PreparedHost(host, (self._bind(route) for route in host.routes))
+        self._hosts[name, port] = prepared
+        return prepared
+
+    def _bind(self, route: Route) -> BoundRoute:
+        action = route.action
+        if not isinstance(action, Forward):
+            return BoundRoute(route, ())
+        destinations = (
+            Destination(weighted, route, action, self._prepare_cluster(weighted.cluster))
+            for weighted in action.clusters
+        )
+        return BoundRoute(route, tuple(destinations))
+
+    def _prepare_cluster(self, name: str) -> PreparedCluster | None:
+        if name not in self._clusters:
+            cluster = self.snapshot.cluster(name)
+            self._clusters[name] = None if cluster is None else self._ready(cluster)
+        return self._clusters[name]
+
+    def _ready(self, cluster: Cluster) -> PreparedCluster:
+        assignment = self.snapshot.assignment(cluster.name)
+        return PreparedCluster(cluster, self.state.cluster(cluster.name), assignment, self._made_at, self._rng)

@@ -1,0 +1,131 @@
+"""What the core reads of a request; the faces make one per call, without converting anything they need not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import unquote
+
+__all__ = ["Request", "normalize_path", "split_host"]
+
+_DOTS = re.compile(r"/\.{1,2}(?=/|$)")
+_UNRESERVED = re.compile(r"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE])")
+
+
+class Request:
+    """One request, as routing sees it.
+
+    Attributes:
+        method: As sent, case kept.
+        scheme: ``http`` or ``https``.
+        authority: Host header as sent, port included.
+        host: ``authority`` in lower case without port; the key of the host look-up.
+        port: Port the client addressed (of the URL, not of the Host header).
+        path: Path and query, normalized as a sidecar does it.
+        raw_headers: What the client will send, names in any case.
+        replayable: Whether the body can be sent a second time.
+        body_started: Set by the face as soon as a byte of a one-shot body was taken from its source.
+        timeout: Seconds the caller gives the whole call, None is unbounded.
+        is_grpc: Content type ``application/grpc``.
+    """
+
+    __slots__ = (
+        "_headers",
+        "authority",
+        "body_started",
+        "host",
+        "is_grpc",
+        "method",
+        "path",
+        "port",
+        "raw_headers",
+        "replayable",
+        "scheme",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        scheme: str,
+        authority: str,
+        port: int,
+        path: str,
+        raw_headers: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        host: str | None = None,
+        replayable: bool = True,
+        timeout: float | None = None,
+        is_grpc: bool = False,
+    ) -> None:
+        self.method = method
+        self.scheme = scheme
+        self.authority = authority
+        self.host = split_host(authority) if host is None else host
+        self.port = port
+        self.path = path if _is_normal(path) else normalize_path(path)
+        self.raw_headers = raw_headers
+        self.replayable = replayable
+        self.body_started = False
+        self.timeout = timeout
+        self.is_grpc = is_grpc
+        self._headers: dict[str, str] | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Lower-case name -> value, repeated lines joined with ``,``; pseudo headers included. Built at first use."""
+        if self._headers is None:
+            self._headers = self._read_headers()
+        return self._headers
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, by its lower-case name; ``:path`` and kin too."""
+        return self.headers.get(name)
+
+    def _read_headers(self) -> dict[str, str]:
+        found = {":method": self.method, ":scheme": self.scheme, ":authority": self.authority, ":path": self.path}
+        for raw_name, raw_value in self.raw_headers:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            found[name] = f"{found[name]},{value}" if name in found else value
+        return found
+
+
+def split_host(authority: str) -> str:
+    """The host of ``host:port`` in lower case, without a trailing dot; IPv6 without brackets."""
+    host = authority.lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    host, _, port = host.rpartition(":") if ":" in host else (host, "", "")
+    if ":" in host:  # a bare IPv6 address has no port
+        return f"{host}:{port}"
+    return host.rstrip(".")
+
+
+def _is_normal(path: str) -> bool:
+    return "/." not in path and "%" not in path and "\\" not in path
+
+
+def normalize_path(target: str) -> str:
+    """RFC 3986 dot segments removed, percent-coded unreserved characters decoded, backslashes turned; query kept.
+
+    Source: Istio MeshConfig ``pathNormalization`` BASE, Envoy ``normalize_path``.
+    """
+    path, mark, query = target.partition("?")
+    path = _UNRESERVED.sub(lambda hit: unquote(hit.group()), path).replace("\\", "/")
+    if _DOTS.search(path):
+        path = _remove_dot_segments(path)
+    return path + mark + query
+
+
+def _remove_dot_segments(path: str) -> str:
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments:
+        if segment == "..":
+            if len(kept) > 1:
+                kept.pop()
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/".join(kept) or "/"

@@ -1,0 +1,77 @@
+"""From a request to a call: host, rule, faults, destination."""
+
+from __future__ import annotations
+
+import random
+
+from meshlib.dataplane.call import Call
+from meshlib.dataplane.events import Observer
+from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
+from meshlib.dataplane.reply import LocalReply, abort_reply, direct_reply, redirect_reply
+from meshlib.dataplane.request import Request
+from meshlib.errors import NoCluster, NoRoute
+from meshlib.model.policy import Fault
+from meshlib.model.route import DirectResponse, Redirect
+from meshlib.model.snapshot import OutboundPolicy
+
+__all__ = ["begin"]
+
+
+def begin(
+    prepared: Prepared, request: Request, now: float, rng: random.Random, observer: Observer | None = None
+) -> Call | None:
+    """Route ``request``; None when its host is unknown and goes straight to its address (Istio ALLOW_ANY).
+
+    Raises:
+        NoRoute: No rule of the host matched, or the host is unknown under REGISTRY_ONLY.
+        NoCluster: The rule's destination does not exist.
+    """
+    host = prepared.host(request.host, request.port)
+    if host is None:
+        return _unknown(prepared, request)
+    bound = host.find(request, rng)
+    destination = bound.draw(rng) if bound is not None else None
+    call = Call(request, host.host, bound, destination, now, rng)
+    if observer is not None:
+        call.observe(observer.call_started(call, now))
+    if bound is None:
+        raise call.fail(NoRoute, f"no rule of {_described(host)} matches {request.method} {request.path}", now)
+    _draw_faults(call, bound.route.fault, rng)
+    if call.answer is None:
+        call.answer = _local_answer(bound, request)
+    if call.answer is None and (destination is None or destination.cluster is None):
+        name = destination.name if destination is not None else "none"
+        raise call.fail(NoCluster, f"cluster {name} does not exist", now)
+    return call
+
+
+def _unknown(prepared: Prepared, request: Request) -> None:
+    if prepared.snapshot.outbound_policy is OutboundPolicy.REGISTRY_ONLY:
+        raise NoRoute(f"host {request.host}:{request.port} is not in the registry, and the mesh is REGISTRY_ONLY")
+
+
+def _draw_faults(call: Call, fault: Fault | None, rng: random.Random) -> None:
+    """Delay and abort are drawn independently (Envoy fault filter)."""
+    if fault is None:
+        return
+    if fault.delay is not None and rng.random() * 1_000_000 < fault.delay.parts_per_million:
+        call.delay = fault.delay.seconds
+        call.flag("DI")
+    if fault.abort is not None and rng.random() * 1_000_000 < fault.abort.parts_per_million:
+        call.answer = abort_reply(fault.abort, call.request)
+        call.flag("FI")
+
+
+def _local_answer(bound: BoundRoute, request: Request) -> LocalReply | None:
+    action = bound.route.action
+    if isinstance(action, Redirect):
+        return redirect_reply(action, bound.route, request)
+    if isinstance(action, DirectResponse):
+        return direct_reply(action)
+    return None
+
+
+def _described(host: PreparedHost) -> str:
+    virtual_service = host.host.virtual_service
+    return f"VirtualService {virtual_service}" if virtual_service else f"host {host.host.name}"
+

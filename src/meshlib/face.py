@@ -1,0 +1,119 @@
+"""What the faces for httpx and httpx2 do, in both colours; the classes of the host library come in as ``Faces``."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from typing import Any
+
+from meshlib import errors
+from meshlib.dataplane import router
+from meshlib.dataplane.call import Call
+from meshlib.dataplane.drivers import blocking, cooperative
+from meshlib.exchange import AsyncCallExchange, CallExchange, Faces, read_request, translated
+from meshlib.mesh import MeshSource, as_mesh
+from meshlib.transport.base import BlockingTransport, CooperativeTransport
+from meshlib.transport.targets import Targets
+from meshlib.transport.tls import TlsContexts
+
+__all__ = ["BlockingFace", "CooperativeFace"]
+
+
+class _Face:
+    """What both colours hold besides the bytes."""
+
+    def __init__(
+        self,
+        faces: Faces,
+        mesh: MeshSource,
+        passthrough: Any,
+        transport: Any,
+        verify: ssl.SSLContext | str | bool,
+        http2: bool,
+    ) -> None:
+        self.mesh, self._owns_mesh = as_mesh(mesh)
+        self._faces = faces
+        self._passthrough = passthrough
+        self._transport = transport
+        self._verify = verify
+        self._http2 = http2
+        self._targets = Targets(TlsContexts())
+        self._tls: ssl.SSLContext | None = None
+        self._lock = threading.Lock()
+
+    def _begin(self, request: Any) -> tuple[Call | None, tuple[Any, ...]]:
+        """The routed call, None for a host that the mesh does not know, and what an exchange is made of."""
+        mesh = self.mesh
+        core = read_request(request, self._faces.fixed_body)
+        try:
+            call = router.begin(mesh.prepared, core, mesh.clock.now(), mesh.rng, mesh.observer)
+        except errors.MeshError as error:
+            raise translated(error, self._faces, request) from None
+        return call, (request, self._faces, self._targets, mesh.clock, self._caller_tls(request), self._http2)
+
+    def _caller_tls(self, request: Any) -> ssl.SSLContext | None:
+        """The context for ``https`` URLs; making one takes tens of milliseconds, so it is made once and late."""
+        if request.url.scheme != "https":
+            return None
+        with self._lock:
+            if self._tls is None:
+                self._tls = self._faces.ssl_context(verify=self._verify)
+            return self._tls
+
+    def _direct(self, make: Any) -> Any:
+        """The way to hosts that the mesh does not know."""
+        with self._lock:
+            if self._passthrough is None:
+                self._passthrough = make(verify=self._verify, http2=self._http2)
+            return self._passthrough
+
+
+class BlockingFace(_Face):
+    """Drives calls from threads."""
+
+    def handle(self, request: Any) -> Any:
+        """Send one request, through the mesh or past it."""
+        mesh = self.mesh
+        mesh.wait_ready()
+        call, parts = self._begin(request)
+        if call is None:
+            return self._direct(self._faces.direct).handle_request(request)
+        exchange = CallExchange(self._transport or mesh.blocking, *parts)
+        exchange.call = call
+        try:
+            return blocking.drive(call, exchange, mesh.clock)
+        except errors.MeshError as error:
+            raise translated(error, self._faces, request) from error.__cause__
+
+    def end(self) -> None:
+        """Close what was made here."""
+        if self._passthrough is not None:
+            self._passthrough.close()
+        if self._owns_mesh:
+            self.mesh.close()
+
+
+class CooperativeFace(_Face):
+    """Drives calls from tasks."""
+
+    async def handle(self, request: Any) -> Any:
+        """Send one request, through the mesh or past it."""
+        mesh = self.mesh
+        if not mesh.is_ready:
+            await mesh.await_ready()
+        call, parts = self._begin(request)
+        if call is None:
+            return await self._direct(self._faces.async_direct).handle_async_request(request)
+        exchange = AsyncCallExchange(self._transport or mesh.cooperative, *parts)
+        exchange.call = call
+        try:
+            return await cooperative.drive(call, exchange, mesh.clock)
+        except errors.MeshError as error:
+            raise translated(error, self._faces, request) from error.__cause__
+
+    async def end(self) -> None:
+        """Close what was made here."""
+        if self._passthrough is not None:
+            await self._passthrough.aclose()
+        if self._owns_mesh:
+            await self.mesh.aclose()

@@ -1,0 +1,177 @@
+"""meshlib for httpx: transports to hang into your own client.
+
+``MeshTransport`` and ``AsyncMeshTransport`` take the place of ``httpx.HTTPTransport``: requests to hosts that the mesh
+knows go through it, all others through ``passthrough``, as Istio's ALLOW_ANY does. Errors are both ours and httpx's.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+import httpx
+
+from meshlib import errors
+from meshlib.dataplane.outcome import Failure
+from meshlib.exchange import AsyncCallExchange, CallExchange, CountedAsyncBody, CountedBody, Faces
+from meshlib.face import BlockingFace, CooperativeFace
+from meshlib.transport.base import WireResponse
+
+if TYPE_CHECKING:
+    from meshlib.mesh import MeshSource
+    from meshlib.transport.base import BlockingTransport, CooperativeTransport
+
+__all__ = ["AsyncMeshTransport", "MeshTransport"]
+
+
+class _Both(errors.MeshError):
+    """Made by this face: ours and httpx's at once."""
+
+    request: httpx.Request
+
+
+class NotSent(errors.NotSent, _Both, httpx.ConnectError):
+    """The request did not leave this process."""
+
+
+class NoRoute(errors.NoRoute, _Both, httpx.ConnectError):
+    """NR."""
+
+
+class NoCluster(errors.NoCluster, _Both, httpx.ConnectError):
+    """NC."""
+
+
+class NoHealthyUpstream(errors.NoHealthyUpstream, _Both, httpx.ConnectError):
+    """UH."""
+
+
+class Overflow(errors.Overflow, _Both, httpx.ConnectError):
+    """UO."""
+
+
+class PoolTimeout(errors.PoolTimeout, _Both, httpx.PoolTimeout):
+    """UO: no connection became free in time."""
+
+
+class ConnectFailure(errors.ConnectFailure, _Both, httpx.ConnectError):
+    """UF."""
+
+
+class DeadlineExceeded(errors.DeadlineExceeded, _Both, httpx.ReadTimeout):
+    """UT."""
+
+
+class _Body(CountedBody, httpx.SyncByteStream):
+    __iter__ = CountedBody.__iter__
+    close = CountedBody.close
+
+
+class _AsyncBody(CountedAsyncBody, httpx.AsyncByteStream):
+    __aiter__ = CountedAsyncBody.__aiter__
+    aclose = CountedAsyncBody.aclose
+
+
+def _body(exchange: CallExchange, reply: WireResponse) -> httpx.SyncByteStream:
+    return _Body(exchange, reply)
+
+
+def _async_body(exchange: AsyncCallExchange, reply: WireResponse) -> httpx.AsyncByteStream:
+    return _AsyncBody(exchange, reply)
+
+
+_FACES = Faces(
+    response=httpx.Response,
+    body=_body,
+    async_body=_async_body,
+    fixed_body=httpx.ByteStream,
+    ssl_context=httpx.create_ssl_context,
+    direct=httpx.HTTPTransport,
+    async_direct=httpx.AsyncHTTPTransport,
+    errors={
+        Failure.CONNECT_TIMEOUT: httpx.ConnectTimeout,
+        Failure.POOL_TIMEOUT: httpx.PoolTimeout,
+        Failure.READ_TIMEOUT: httpx.ReadTimeout,
+        Failure.WRITE_TIMEOUT: httpx.WriteTimeout,
+        Failure.WRITE: httpx.WriteError,
+        Failure.RESET: httpx.ReadError,
+        Failure.CLOSED: httpx.RemoteProtocolError,
+        Failure.REFUSED_STREAM: httpx.RemoteProtocolError,
+        Failure.PROTOCOL: httpx.RemoteProtocolError,
+        Failure.LOCAL: httpx.LocalProtocolError,
+    },
+    both={
+        errors.NoRoute: NoRoute,
+        errors.NoCluster: NoCluster,
+        errors.NoHealthyUpstream: NoHealthyUpstream,
+        errors.Overflow: Overflow,
+        errors.PoolTimeout: PoolTimeout,
+        errors.ConnectFailure: ConnectFailure,
+        errors.DeadlineExceeded: DeadlineExceeded,
+        errors.NotSent: NotSent,
+    },
+)
+
+
+class MeshTransport(BlockingFace, httpx.BaseTransport):
+    """Routes, balances and guards the requests of an ``httpx.Client``.
+
+    Args:
+        mesh: A ``Mesh``, or what ``Mesh`` takes: a path, a provider, resource objects.
+        passthrough: For hosts that the mesh does not know; a plain ``httpx.HTTPTransport`` by default.
+        transport: Moves the bytes of mesh calls; the mesh's own by default.
+        verify: For ``https`` URLs, as httpx takes it.
+        http2: Use HTTP/2 towards ports whose protocol the configuration leaves to the caller.
+    """
+
+    def __init__(
+        self,
+        mesh: MeshSource,
+        *,
+        passthrough: httpx.BaseTransport | None = None,
+        transport: BlockingTransport | None = None,
+        verify: ssl.SSLContext | str | bool = True,
+        http2: bool = False,
+    ) -> None:
+        super().__init__(_FACES, mesh, passthrough, transport, verify, http2)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; see ``meshlib.errors`` for what may be raised beside httpx's own."""
+        response: httpx.Response = self.handle(request)
+        return response
+
+    def close(self) -> None:
+        """Close connections; a mesh that was made here is closed too."""
+        self.end()
+
+
+class AsyncMeshTransport(CooperativeFace, httpx.AsyncBaseTransport):
+    """Routes, balances and guards the requests of an ``httpx.AsyncClient``, under asyncio or trio.
+
+    Args:
+        mesh: A ``Mesh``, or what ``Mesh`` takes: a path, a provider, resource objects.
+        passthrough: For hosts that the mesh does not know; a plain ``httpx.AsyncHTTPTransport`` by default.
+        transport: Moves the bytes of mesh calls; the mesh's own by default.
+        verify: For ``https`` URLs, as httpx takes it.
+        http2: Use HTTP/2 towards ports whose protocol the configuration leaves to the caller.
+    """
+
+    def __init__(
+        self,
+        mesh: MeshSource,
+        *,
+        passthrough: httpx.AsyncBaseTransport | None = None,
+        transport: CooperativeTransport | None = None,
+        verify: ssl.SSLContext | str | bool = True,
+        http2: bool = False,
+    ) -> None:
+        super().__init__(_FACES, mesh, passthrough, transport, verify, http2)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; see ``meshlib.errors`` for what may be raised beside httpx's own."""
+        response: httpx.Response = await self.handle(request)
+        return response
+
+    async def aclose(self) -> None:
+        """Close connections; a mesh that was made here is closed too."""
+        await self.end()

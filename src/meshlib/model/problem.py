@@ -1,0 +1,71 @@
+"""What is wrong with a configuration object, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+__all__ = ["Level", "Problem", "schema_error", "schema_warning"]
+
+
+class Level(Enum):
+    """How bad it is; an object with an ``ERROR`` is left out, the others stand."""
+
+    ERROR = "Error"
+    WARNING = "Warning"
+    INFO = "Info"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding.
+
+    Attributes:
+        code: Code of ``istioctl analyze``, for example ``IST0101``; ``MESH...`` for checks of our own.
+        name: The code's name, for example ``ReferencedResourceNotFound``.
+        level: How bad it is.
+        resource: For example ``VirtualService default/reviews``; ``""`` when no object could be read.
+        message: What is wrong, with the value and the bound.
+        file: Where the object came from, ``""`` when unknown.
+        line: Line of the field, counted from 1; None when unknown.
+        path: Field, in Istio's spelling, for example ``spec.http[0].route[1].destination.subset``.
+    """
+
+    code: str
+    name: str
+    level: Level
+    resource: str
+    message: str
+    file: str = ""
+    line: int | None = None
+    path: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form of ``meshlib analyze``."""
+        return {
+            "code": self.code,
+            "name": self.name,
+            "level": self.level.value,
+            "resource": self.resource,
+            "file": self.file,
+            "line": self.line,
+            "path": self.path,
+            "message": self.message,
+        }
+
+    def __str__(self) -> str:
+        """``Error [IST0106] reviews.yaml:14 VirtualService default/reviews spec.http[0]: message``."""
+        line = f":{self.line}" if self.line is not None else ""
+        where = " ".join(part for part in (f"{self.file}{line}", self.resource, self.path) if part)
+        return f"{self.level.value} [{self.code}] {where}: {self.message}"
+
+
+def schema_error(resource: str, message: str, file: str = "", line: int | None = None, path: str = "") -> Problem:
+    """The object breaks its schema or Istio's validation, and is left out."""
+    return Problem("IST0106", "SchemaValidationError", Level.ERROR, resource, message, file, line, path)
+
+
+def schema_warning(resource: str, message: str, file: str = "", line: int | None = None, path: str = "") -> Problem:
+    """The object is used, but something in it deserves a look."""
+    return Problem("IST0133", "SchemaWarning", Level.WARNING, resource, message, file, line, path)

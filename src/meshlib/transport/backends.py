@@ -1,0 +1,123 @@
+"""httpcore network backends that dial one endpoint, whatever host the request names, under the target's settings."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore
+
+from meshlib.model.policy import TcpKeepalive
+from meshlib.transport.base import Target, Timeouts
+
+__all__ = ["Bounded", "PinnedAsyncBackend", "PinnedBackend"]
+
+SocketOptions = Iterable[tuple[int, int, int]] | None
+
+
+class Bounded(threading.local):
+    """The timeouts of the exchange that this thread is busy with; streams clamp every operation to its deadline."""
+
+    timeouts: Timeouts | None = None
+
+    def clamp(self, timeout: float | None) -> float | None:
+        """``timeout``, or what is left until the deadline when that is less; at least a hair above zero."""
+        timeouts = self.timeouts
+        if timeouts is None or timeouts.deadline is None:
+            return timeout
+        left = max(timeouts.deadline - time.monotonic(), 1e-4)
+        return left if timeout is None else min(timeout, left)
+
+
+class PinnedBackend(httpcore.NetworkBackend):
+    """Dials one endpoint from threads."""
+
+    def __init__(self, target: Target, bounded: Bounded) -> None:
+        self._target = target
+        self._bounded = bounded
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: SocketOptions = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the endpoint; ``host`` and ``port`` are the service's and are not dialled."""
+        target, timeout = self._target, self._bounded.clamp(timeout)
+        if target.address.startswith("unix://"):
+            stream = self._inner.connect_unix_socket(target.address[7:], timeout)
+        else:
+            options = _options(target.settings.tcp_keepalive)
+            stream = self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
+        return _BoundedStream(stream, self._bounded)
+
+
+class _BoundedStream(httpcore.NetworkStream):
+    """Clamps every operation to the deadline of the exchange, so that a trickling body cannot outlive it."""
+
+    def __init__(self, inner: httpcore.NetworkStream, bounded: Bounded) -> None:
+        self._inner = inner
+        self._bounded = bounded
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._bounded.clamp(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._bounded.clamp(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        inner = self._inner.start_tls(ssl_context, server_hostname, self._bounded.clamp(timeout))
+        return _BoundedStream(inner, self._bounded)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class PinnedAsyncBackend(httpcore.AsyncNetworkBackend):
+    """Dials one endpoint from tasks, under asyncio or trio."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: SocketOptions = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the endpoint; ``host`` and ``port`` are the service's and are not dialled."""
+        target = self._target
+        if target.address.startswith("unix://"):
+            return await self._inner.connect_unix_socket(target.address[7:], timeout)
+        options = _options(target.settings.tcp_keepalive)
+        return await self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
+
+
+def _options(keepalive: TcpKeepalive | None) -> list[tuple[int, int, int]]:
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    if keepalive is None:
+        return options
+    options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+    for name, value in (
+        ("TCP_KEEPCNT", keepalive.probes),
+        ("TCP_KEEPIDLE", keepalive.time),
+        ("TCP_KEEPINTVL", keepalive.interval),
+    ):
+        if value is not None and hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), max(1, round(value))))
+    return options

@@ -1,0 +1,56 @@
+"""From a picked endpoint to the target that a transport dials."""
+
+from __future__ import annotations
+
+import ssl
+
+from meshlib.dataplane.call import Attempt, Call
+from meshlib.model.cluster import Cluster, Discovery, Protocol
+from meshlib.transport.base import Target
+from meshlib.transport.tls import TlsContexts
+
+__all__ = ["Targets"]
+
+
+class Targets:
+    """Remembers one target per cluster and endpoint, so that a request makes none."""
+
+    def __init__(self, contexts: TlsContexts) -> None:
+        self._contexts = contexts
+
+    def get(self, call: Call, attempt: Attempt, caller_tls: ssl.SSLContext | None, *, http2: bool) -> Target:
+        """Where ``attempt`` goes.
+
+        Args:
+            call: For the server name.
+            attempt: For cluster and endpoint.
+            caller_tls: The caller's own context when it asked for ``https``, else None.
+            http2: Whether the caller would like HTTP/2, for clusters that keep the caller's protocol.
+
+        Raises:
+            TlsUnavailable: See ``TlsContexts.get``.
+        """
+        cluster, state = attempt.cluster, attempt.state
+        known = state.target
+        if known is not None and known[0] is cluster and known[1] is caller_tls and known[2].server_name in (
+            "",
+            call.request.host,
+        ):
+            found: Target = known[2]
+            return found
+        target = self._make(cluster, call, attempt, caller_tls, http2)
+        state.target = (cluster, caller_tls, target)
+        return target
+
+    def _make(
+        self, cluster: Cluster, call: Call, attempt: Attempt, caller_tls: ssl.SSLContext | None, http2: bool
+    ) -> Target:
+        endpoint = attempt.endpoint
+        wants_http2 = cluster.protocol is Protocol.HTTP2 or (cluster.protocol is Protocol.CALLER and http2)
+        own = self._contexts.get(cluster.tls, http2=wants_http2)
+        context = own or caller_tls
+        server_name = "" if context is None else (cluster.tls.sni if own is not None else "") or call.request.host
+        port = endpoint.port
+        if cluster.discovery is Discovery.ORIGINAL_DST and not port:
+            port = call.request.port
+        return Target(endpoint.address, port, wants_http2, context, server_name, cluster.connection_pool)

@@ -1,0 +1,88 @@
+"""Between our words and httpcore's: requests, timeouts and failures."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpcore
+
+from meshlib.dataplane.outcome import Failure
+from meshlib.transport.base import Target, Timeouts, WireError, WireRequest
+
+__all__ = ["as_httpcore", "as_wire_error", "pool_options"]
+
+_FAILURES: tuple[tuple[type[Exception], Failure], ...] = (
+    (httpcore.ConnectTimeout, Failure.CONNECT_TIMEOUT),
+    (httpcore.ConnectError, Failure.CONNECT),
+    (httpcore.PoolTimeout, Failure.POOL_TIMEOUT),
+    (httpcore.ReadTimeout, Failure.READ_TIMEOUT),
+    (httpcore.WriteTimeout, Failure.WRITE_TIMEOUT),
+    (httpcore.WriteError, Failure.WRITE),
+    (httpcore.ReadError, Failure.CLOSED),
+    (httpcore.ConnectionNotAvailable, Failure.REFUSED_STREAM),
+    (httpcore.LocalProtocolError, Failure.LOCAL),
+    (httpcore.RemoteProtocolError, Failure.PROTOCOL),
+    (httpcore.UnsupportedProtocol, Failure.LOCAL),
+)
+_NOT_SENT = frozenset(
+    {Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.POOL_TIMEOUT, Failure.REFUSED_STREAM, Failure.TLS}
+)
+_TIMEOUTS = frozenset({Failure.CONNECT_TIMEOUT, Failure.READ_TIMEOUT, Failure.WRITE_TIMEOUT, Failure.POOL_TIMEOUT})
+_REFUSED_STREAM = 7
+
+
+def pool_options(target: Target) -> dict[str, Any]:
+    """Keyword arguments of the pool for one endpoint. How many connections there may be is the mesh's business."""
+    settings = target.settings
+    keep_alive = settings.max_requests_per_connection != 1
+    return {
+        "ssl_context": target.tls,
+        "max_connections": None,
+        "max_keepalive_connections": None if keep_alive else 0,
+        "keepalive_expiry": settings.idle_timeout,
+        "http1": not target.http2 or target.tls is not None,
+        "http2": target.http2,
+    }
+
+
+def as_httpcore(target: Target, request: WireRequest) -> httpcore.Request:
+    """The request in httpcore's form; the URL names the endpoint so that all hosts share its connections."""
+    timeouts = request.timeouts
+    connect = target.settings.connect_timeout
+    if timeouts.connect is not None:
+        connect = min(connect, timeouts.connect)
+    extensions: dict[str, Any] = {
+        "timeout": {"connect": connect, "read": timeouts.read, "write": timeouts.write, "pool": timeouts.pool}
+    }
+    if target.tls is not None:
+        extensions["sni_hostname"] = target.server_name
+    if request.trace is not None:
+        extensions["trace"] = request.trace
+    host = "unix" if target.address.startswith("unix:") else target.address
+    scheme = b"https" if target.tls is not None else b"http"
+    url = httpcore.URL(scheme=scheme, host=host.encode(), port=target.port or None, target=request.target)
+    content: Any = request.body if request.body is not None else b""
+    return httpcore.Request(request.method, url, headers=request.headers, content=content, extensions=extensions)
+
+
+def as_wire_error(error: Exception, timeouts: Timeouts) -> WireError:
+    """What an httpcore exception means; a timeout at the exchange's own deadline is ``DEADLINE``."""
+    failure = next((kind for type_, kind in _FAILURES if isinstance(error, type_)), Failure.LOCAL)
+    if failure is Failure.PROTOCOL:
+        failure = _protocol(error)
+    sent = failure not in _NOT_SENT
+    if failure in _TIMEOUTS and timeouts.deadline is not None and time.monotonic() >= timeouts.deadline - 1e-3:
+        failure = Failure.DEADLINE
+    return WireError(failure, str(error) or type(error).__name__, sent=sent)
+
+
+def _protocol(error: Exception) -> Failure:
+    text = str(error)
+    if "disconnected" in text or "closed connection" in text:
+        return Failure.CLOSED
+    if "StreamReset" in text:
+        return Failure.REFUSED_STREAM if f"error_code:{_REFUSED_STREAM}" in text.replace(" ", "") else Failure.RESET
+    if "ConnectionTerminated" in text:
+        return Failure.CLOSED
+    return Failure.PROTOCOL
