@@ -223,7 +223,9 @@ class Call:
             raise self.error(DeadlineExceeded, self.ran_out())
         prepared = self._prepared
         assert prepared is not None, "a call with an answer is not sent"
-        state = prepared.pick(self._rng, now, self.hash_key, self._tried, self._retry_hosts())
+        state = prepared.pick(
+            self.request, self._rng, now, self.hash_key, self._tried, self._retry_hosts()
+        )
         if state is None:
             raise self.error(NoHealthyUpstream, f"no healthy endpoint among {prepared.describe()}")
         prepared.admit(self, state)
@@ -393,12 +395,18 @@ class Call:
     def where(self) -> str:
         """Route, cluster, endpoint and attempt, for error texts."""
         route, cluster, attempt = self.route, self.cluster, self._last
-        parts = [f"route {route.name!r}" if route is not None else f"host {self.request.host}"]
+        parts = [_route_words(route) if route is not None else f"host {self.request.host}"]
         if cluster is not None:
             parts.append(f"cluster {cluster.name}")
         if attempt is not None:
             parts.append(f"endpoint {attempt.state.key}, attempt {attempt.number}")
         return ", ".join(parts)
+
+
+def _route_words(route: Route) -> str:
+    if route.name:
+        return f"route {route.name!r}"
+    return f"{route.origin.object} rule {route.origin.rule}"
 
 
 _CANCELLED = Outcome.of_failure(Failure.CANCELLED)

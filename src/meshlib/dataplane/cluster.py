@@ -12,11 +12,12 @@ from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier import Detector
 from meshlib.dataplane.state import ClusterState, EndpointState
 from meshlib.errors import Overflow
-from meshlib.model.cluster import Cluster, Protocol
-from meshlib.model.endpoint import Assignment
+from meshlib.model.cluster import Cluster, Discovery, Protocol
+from meshlib.model.endpoint import Assignment, Endpoint
 
 if TYPE_CHECKING:
     from meshlib.dataplane.call import Attempt, Call
+    from meshlib.dataplane.request import Request
 
 __all__ = ["PreparedCluster"]
 
@@ -31,11 +32,12 @@ class PreparedCluster:
         gate: Bounds HTTP/1.1 connections; None when unlimited.
     """
 
-    __slots__ = ("_detector", "_max_requests", "_members", "_picker", "assignment", "cluster", "gate", "state")
+    __slots__ = ("_detector", "_max_requests", "_members", "_original", "_picker", "assignment", "cluster", "gate", "state")
 
     def __init__(self, cluster: Cluster, state: ClusterState, assignment: Assignment, now: float, rng: random.Random):
         self.cluster = cluster
         self.state = state
+        self._original = cluster.discovery is Discovery.ORIGINAL_DST
         self._max_requests = cluster.circuit_breaker.max_requests
         detection = cluster.outlier_detection
         self._detector = Detector(detection, state) if detection is not None else None
@@ -74,9 +76,18 @@ class PreparedCluster:
         return self._picker.panic
 
     def pick(
-        self, rng: random.Random, now: float, hash_key: int | None, tried: Collection[EndpointState], redraws: int
+        self,
+        request: Request,
+        rng: random.Random,
+        now: float,
+        hash_key: int | None,
+        tried: Collection[EndpointState],
+        redraws: int,
     ) -> EndpointState | None:
-        """An endpoint, or None when none may be picked."""
+        """An endpoint, or None when none may be picked; ORIGINAL_DST takes the address that the caller named."""
+        if self._original:
+            port = self.cluster.target_port or request.port
+            return self.state.dynamic(Endpoint(request.host, port), now)
         detector = self._detector
         if detector is not None and detector.next_sweep is not None and now >= detector.next_sweep:
             if detector.sweep(now):

@@ -179,6 +179,11 @@ class Prepared:
                     cluster.update(snapshot.assignment(name), now, self._rng)
         return self
 
+    def after_fork(self) -> None:
+        """In a forked child: nobody holds the lock; clusters are prepared anew around their reset state."""
+        self._lock = threading.Lock()
+        self._hosts, self._clusters = {}, {}
+
     def _prepare_host(self, name: str, port: int) -> PreparedHost | None:
         if len(self._hosts) >= self.HOSTS:
             self._hosts.clear()

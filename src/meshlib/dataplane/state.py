@@ -121,6 +121,19 @@ class ClusterState:
             self._forget(current, now)
             return list(current.values())
 
+    DYNAMIC = 1024
+    """Endpoints remembered of a cluster that dials whatever its callers name."""
+
+    def dynamic(self, endpoint: Endpoint, now: float) -> EndpointState:
+        """The state of an endpoint that no discovery names."""
+        with self.lock:
+            state = self.endpoints.get(endpoint.key)
+            if state is None:
+                if len(self.endpoints) >= self.DYNAMIC:
+                    self.endpoints = {key: known for key, known in self.endpoints.items() if known.active}
+                state = self.endpoints[endpoint.key] = EndpointState(endpoint, now)
+            return state
+
     def _forget(self, current: dict[str, EndpointState], now: float) -> None:
         for key, state in list(self.endpoints.items()):
             if key in current:
@@ -129,6 +142,29 @@ class ClusterState:
                 state.left_at = now
             elif now - state.left_at > self.KEEP and not state.active:
                 del self.endpoints[key]
+
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for status pages."""
+        with self.lock:
+            return {
+                "name": self.name,
+                "active": self.active,
+                "retries": self.retries,
+                "endpoints": [
+                    {"address": state.key, "active": state.active, "ejected": state.ejected_at is not None}
+                    for state in self.endpoints.values()
+                    if state.left_at is None
+                ],
+            }
+
+    def after_fork(self) -> None:
+        """In a forked child: what was under way is the parent's."""
+        self.lock = threading.Lock()
+        self.active = self.retries = 0
+        self._gate = None
+        for state in self.endpoints.values():
+            state.active = 0
 
 
 class State:
@@ -152,3 +188,9 @@ class State:
         """All of them, for status pages."""
         with self._lock:
             return list(self._clusters.values())
+
+    def after_fork(self) -> None:
+        """In a forked child: nothing is under way, and nobody holds a lock."""
+        self._lock = threading.Lock()
+        for state in self._clusters.values():
+            state.after_fork()

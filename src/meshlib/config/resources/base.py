@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["Duration", "Message", "ObjectMeta", "Origin", "Resource", "duration", "istio_enum", "text"]
+__all__ = ["Duration", "Message", "ObjectMeta", "Origin", "Resource", "duration", "numbered"]
 
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -45,32 +45,21 @@ Duration = Annotated[float, BeforeValidator(duration)]
 """Seconds inside, a text with a unit outside."""
 
 
-def _text(value: object) -> object:
-    """Kubernetes writes some texts without quotes that YAML reads as numbers or booleans; those are errors there."""
-    return value
-
-
-text = Annotated[str, BeforeValidator(_text)]
-
-
 class Message(BaseModel):
     """A message of Istio's API: fields in snake_case here, in lowerCamelCase in YAML; frozen."""
 
     model_config = ConfigDict(alias_generator=camel, populate_by_name=True, extra="allow", frozen=True)
 
 
-EnumT = TypeVar("EnumT", bound=StrEnum)
-
-
-def istio_enum(kind: type[EnumT], *numbers: EnumT) -> Any:
-    """An enum field that takes names and, as protobuf JSON does, the numbers (index in ``numbers``)."""
+def numbered(*values: StrEnum) -> BeforeValidator:
+    """Lets an enum field take numbers (the index in ``values``) beside names, as protobuf JSON does."""
 
     def read(value: object) -> object:
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(numbers):
-            return numbers[value]
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(values):
+            return values[value]
         return value
 
-    return Annotated[kind, BeforeValidator(read)]
+    return BeforeValidator(read)
 
 
 class ObjectMeta(Message):
@@ -125,7 +114,7 @@ class Resource(Generic[SpecT]):
     metadata: ObjectMeta
     spec: SpecT
     status: dict[str, Any] | None = None
-    origin: Origin = Origin()
+    origin: Origin = field(default=Origin(), compare=False)
 
     @property
     def id(self) -> str:

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from meshlib.config.resources.base import Duration, Message, istio_enum
+from meshlib.config.resources.base import Duration, Message, numbered
 
 __all__ = [
     "CorsPolicy",
     "Delegate",
     "Destination",
+    "FaultAbort",
+    "FaultDelay",
     "HTTPBody",
     "HTTPDirectResponse",
     "HTTPFaultInjection",
@@ -126,14 +128,7 @@ class HTTPRedirect(Message):
     prefix_rewrite: str = ""
     authority: str = ""
     port: int | None = None
-    derive_port: (
-        istio_enum(
-            RedirectPortSelection,
-            RedirectPortSelection.FROM_PROTOCOL_DEFAULT,
-            RedirectPortSelection.FROM_REQUEST_PORT,
-        )
-        | None
-    ) = None
+    derive_port: Annotated[RedirectPortSelection, numbered(RedirectPortSelection.FROM_PROTOCOL_DEFAULT, RedirectPortSelection.FROM_REQUEST_PORT)] | None = None
     scheme: str = ""
     redirect_code: int = 0
 
@@ -228,12 +223,7 @@ class CorsPolicy(Message):
     expose_headers: list[str] = Field(default_factory=list)
     max_age: Duration | None = None
     allow_credentials: bool | None = None
-    unmatched_preflights: istio_enum(
-        UnmatchedPreflights,
-        UnmatchedPreflights.UNSPECIFIED,
-        UnmatchedPreflights.FORWARD,
-        UnmatchedPreflights.IGNORE,
-    ) = UnmatchedPreflights.UNSPECIFIED
+    unmatched_preflights: Annotated[UnmatchedPreflights, numbered(UnmatchedPreflights.UNSPECIFIED, UnmatchedPreflights.FORWARD, UnmatchedPreflights.IGNORE)] = UnmatchedPreflights.UNSPECIFIED
 
 
 class Delegate(Message):

@@ -1,0 +1,62 @@
+"""What is run before a change lands: ``nox`` runs lint, typing, tests and examples."""
+
+import os
+import shutil
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "typing", "tests", "examples"]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, rules, and the floors of the architecture."""
+    session.install("-e", ".[all]", "ruff>=0.6", "import-linter>=2.0")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Strict types, by two checkers."""
+    session.install("-e", ".[all]", "mypy>=1.11", "pyright>=1.1.380", "types-PyYAML")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests; those that read third-party data skip where it is absent."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Every example runs and proves what it says."""
+    session.install("-e", ".[all]")
+    for name in sorted(os.listdir("examples")):
+        if name.endswith(".py"):
+            session.run("python", f"examples/{name}")
+    session.run("meshlib", "demo", "--seconds", "6", "--no-tty")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Print the numbers that the documentation quotes."""
+    session.install("-e", ".[all]")
+    for name in sorted(os.listdir("benchmarks")):
+        if name.endswith(".py"):
+            session.run("python", f"benchmarks/{name}")
+
+
+@nox.session
+def clean(session: nox.Session) -> None:
+    """Remove what the other sessions left."""
+    for name in (".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache"):
+        shutil.rmtree(name, ignore_errors=True)

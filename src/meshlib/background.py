@@ -1,0 +1,68 @@
+"""The one background thread of the process: an event loop in which the providers of all meshes run.
+
+It is a daemon, started at first use, stopped with the last mesh, and made anew in a forked child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any
+
+__all__ = ["Background", "shared"]
+
+
+class Background:
+    """Runs coroutines in a thread of its own while anybody holds on to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._holders = 0
+
+    def start(self, make: Callable[[], Coroutine[Any, Any, None]]) -> Future[None]:
+        """Run a coroutine until it ends or its future is cancelled; each ``start`` needs one ``release``."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="meshlib", daemon=True)
+                self._thread.start()
+            self._holders += 1
+            return asyncio.run_coroutine_threadsafe(make(), self._loop)
+
+    def release(self) -> None:
+        """The last to let go stops the thread and waits for it, a moment at most."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders or self._loop is None:
+                return
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        loop.call_soon_threadsafe(loop.stop)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(2.0)
+
+    def forget(self) -> None:
+        """In a forked child: the parent's thread is not here."""
+        self.__init__()  # type: ignore[misc]
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+shared = Background()
+os.register_at_fork(after_in_child=shared.forget)

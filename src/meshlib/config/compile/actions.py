@@ -1,0 +1,173 @@
+"""What a rule does: redirect, direct response, or forward with its policies.
+
+Source: Istio ``route.go`` (``TranslateRoute``), ``core/route/retry``; percentages are parts per million, rounded down.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshlib.config.compile.header_ops import authority_of, joined, request_ops, response_ops
+from meshlib.config.compile.retries import retry_policy
+from meshlib.config.resources import virtual_service as api
+from meshlib.model import route as model
+from meshlib.model.policy import Abort, Delay, Fault, HashKey
+from meshlib.model.route import NO_HEADERS
+
+__all__ = ["Actions", "fault_of", "forward_of", "parts_per_million"]
+
+_GRPC_CODES = (
+    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
+    "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
+    "UNAUTHENTICATED"
+).split()
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """What translating a rule needs of its surroundings.
+
+    Attributes:
+        cluster: Destination -> cluster name.
+        hash_keys: Cluster name -> its consistent-hash keys, empty when it does not hash.
+        default_retries: The mesh's ``defaultHttpRetryPolicy``.
+    """
+
+    cluster: Callable[[api.Destination], str]
+    hash_keys: Callable[[str], tuple[HashKey, ...] | None]
+    default_retries: api.HTTPRetry | None
+
+    def translate(
+        self, rule: api.HTTPRoute, port: int
+    ) -> tuple[model.Forward | model.Redirect | model.DirectResponse, model.HeaderOps, model.HeaderOps]:
+        """The action, and the header operations of the rule's own level."""
+        requests, responses = request_ops(rule.headers), response_ops(rule.headers)
+        if rule.redirect is not None:
+            return _redirect(rule.redirect, port), requests, responses
+        if rule.direct_response is not None:
+            return _direct_response(rule.direct_response), requests, responses
+        if len(rule.route) == 1:
+            own = rule.route[0].headers
+            requests, responses = joined(requests, request_ops(own)), joined(responses, response_ops(own))
+        return self._forward(rule), requests, responses
+
+    def _forward(self, rule: api.HTTPRoute) -> model.Forward:
+        several = len(rule.route) > 1
+        authority = (rule.rewrite.authority if rule.rewrite is not None else "") or authority_of(rule.headers)
+        clusters = tuple(
+            self._weighted(entry, several, bool(authority))
+            for entry in rule.route
+            if entry.destination is not None and (entry.weight > 0 or not several)
+        )
+        keys = [self.hash_keys(cluster.cluster) for cluster in clusters]
+        hashing = len(clusters) == 1 and keys[0] is not None
+        rewrite = rule.rewrite or api.HTTPRewrite()
+        regex = rewrite.uri_regex_rewrite
+        return forward_of(
+            clusters,
+            timeout=rule.timeout or None,
+            retries=rule.retries if rule.retries is not None else self.default_retries,
+            hash_keys=tuple(key for found in keys for key in found or ()),
+            consistent_hash=hashing,
+            path_rewrite=rewrite.uri or None,
+            regex_rewrite=None if regex is None else model.RegexRewrite(regex.match, regex.rewrite),
+            host_rewrite=authority or None,
+            mirrors=tuple(self._mirrors(rule)),
+        )
+
+    def _weighted(self, entry: api.HTTPRouteDestination, several: bool, fixed: bool) -> model.WeightedCluster:
+        assert entry.destination is not None
+        return model.WeightedCluster(
+            self.cluster(entry.destination),
+            entry.weight or 1,
+            request_ops(entry.headers) if several else NO_HEADERS,
+            response_ops(entry.headers) if several else NO_HEADERS,
+            None if fixed else authority_of(entry.headers),
+        )
+
+    def _mirrors(self, rule: api.HTTPRoute) -> list[model.Mirror]:
+        wanted = [(policy.destination, policy.percentage) for policy in rule.mirrors]
+        if rule.mirror is not None:
+            percent = rule.mirror_percentage
+            if percent is None and rule.mirror_percent is not None:
+                percent = api.Percent(value=float(rule.mirror_percent))
+            wanted.append((rule.mirror, percent))
+        shares = [
+            (destination, _MILLION if percent is None else parts_per_million(percent))
+            for destination, percent in wanted
+        ]
+        return [model.Mirror(self.cluster(to), share) for to, share in shares if to is not None and share]
+
+
+def forward_of(
+    clusters: tuple[model.WeightedCluster, ...],
+    *,
+    timeout: float | None = None,
+    retries: api.HTTPRetry | None = None,
+    hash_keys: tuple[HashKey, ...] = (),
+    consistent_hash: bool = False,
+    path_rewrite: str | None = None,
+    regex_rewrite: model.RegexRewrite | None = None,
+    host_rewrite: str | None = None,
+    mirrors: tuple[model.Mirror, ...] = (),
+) -> model.Forward:
+    """A forward action with Istio's defaults: no timeout, the built-in retry policy."""
+    return model.Forward(
+        clusters,
+        timeout,
+        retry_policy(retries, consistent_hash=consistent_hash),
+        path_rewrite,
+        regex_rewrite,
+        host_rewrite,
+        mirrors,
+        hash_keys,
+    )
+
+
+def parts_per_million(percent: api.Percent | None) -> int:
+    """A percentage as parts of a million, rounded down; absent is none."""
+    return 0 if percent is None else min(_MILLION, int(percent.value * 10_000 + 1e-6))
+
+
+def fault_of(given: api.HTTPFaultInjection | None) -> Fault | None:
+    """Injected faults; without a percentage they never happen."""
+    if given is None:
+        return None
+    delay = abort = None
+    if given.delay is not None and given.delay.fixed_delay is not None:
+        share = parts_per_million(given.delay.percentage or api.Percent(value=float(given.delay.percent)))
+        delay = Delay(given.delay.fixed_delay, share)
+    if given.abort is not None:
+        status = given.abort.grpc_status
+        code = _GRPC_CODES.index(status) if status in _GRPC_CODES else None
+        abort = Abort(parts_per_million(given.abort.percentage), given.abort.http_status or None, code)
+    return Fault(delay, abort)
+
+
+def _redirect(given: api.HTTPRedirect, port: int) -> model.Redirect:
+    chosen: int | None = given.port or None
+    if chosen is None and given.derive_port is api.RedirectPortSelection.FROM_REQUEST_PORT:
+        default = {"http": 80, "https": 443}.get(given.scheme or "http")
+        chosen = 0 if port == default else port
+    elif chosen is None and given.derive_port is not None:
+        chosen = 0
+    return model.Redirect(
+        given.redirect_code or 301,
+        given.uri or None,
+        given.prefix_rewrite or None,
+        authority=given.authority or None,
+        port=chosen,
+        scheme=given.scheme or None,
+    )
+
+
+def _direct_response(given: api.HTTPDirectResponse) -> model.DirectResponse:
+    body = b""
+    if given.body is not None:
+        body = (given.body.string or "").encode()
+        if given.body.bytes is not None:
+            body = base64.b64decode(given.body.bytes)
+    return model.DirectResponse(given.status, body)

@@ -1,0 +1,132 @@
+"""The registry's view of a service, whatever kind of object it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["AppProtocol", "Port", "Resolution", "Service", "parse_protocol"]
+
+
+class AppProtocol(Enum):
+    """What is spoken on a port; ``UNSUPPORTED`` is detected from the traffic."""
+
+    HTTP = "HTTP"
+    HTTP2 = "HTTP2"
+    HTTP_PROXY = "HTTP_PROXY"
+    GRPC = "GRPC"
+    GRPC_WEB = "GRPC-Web"
+    HTTPS = "HTTPS"
+    TLS = "TLS"
+    TCP = "TCP"
+    UDP = "UDP"
+    MONGO = "Mongo"
+    REDIS = "Redis"
+    MYSQL = "MySQL"
+    UNSUPPORTED = "UnsupportedProtocol"
+
+    @property
+    def is_http(self) -> bool:
+        """Whether VirtualService ``http`` rules apply on such a port, detected ports included."""
+        return self in _HTTP or self is AppProtocol.UNSUPPORTED
+
+    @property
+    def is_http2(self) -> bool:
+        """Whether endpoints are talked to in HTTP/2."""
+        return self in _HTTP2
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the application itself speaks TLS there."""
+        return self in (AppProtocol.HTTPS, AppProtocol.TLS)
+
+
+_HTTP = frozenset(
+    {AppProtocol.HTTP, AppProtocol.HTTP2, AppProtocol.HTTP_PROXY, AppProtocol.GRPC, AppProtocol.GRPC_WEB}
+)
+_HTTP2 = frozenset({AppProtocol.HTTP2, AppProtocol.GRPC, AppProtocol.GRPC_WEB})
+_BY_NAME = {kind.value.lower(): kind for kind in AppProtocol}
+_WELL_KNOWN_TCP = frozenset({25, 53, 3306, 27017})
+
+
+def parse_protocol(text: str) -> AppProtocol:
+    """A protocol by its name, in any case; unknown and empty names are detected from the traffic."""
+    return _BY_NAME.get(text.lower(), AppProtocol.UNSUPPORTED)
+
+
+def kubernetes_protocol(transport: str, app_protocol: str | None, name: str, number: int) -> AppProtocol:
+    """The protocol of a Kubernetes service port: UDP, then ``appProtocol``, then the port name up to its first ``-``.
+
+    Source: Istio ``pkg/config/kube/conversion.go``.
+    """
+    if transport == "UDP":
+        return AppProtocol.UDP
+    special = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
+    text = special.get(app_protocol or "", app_protocol or name)
+    if text.lower().startswith("grpc-web"):
+        return AppProtocol.GRPC_WEB
+    found = _BY_NAME.get(text.partition("-")[0].lower(), AppProtocol.UNSUPPORTED)
+    if found is AppProtocol.UNSUPPORTED and not app_protocol and number in _WELL_KNOWN_TCP:
+        return AppProtocol.TCP
+    return found
+
+
+class Resolution(Enum):
+    """How the endpoints of a service are found."""
+
+    ENDPOINTS = "endpoints"
+    DNS = "DNS"
+    DNS_ROUND_ROBIN = "DNS_ROUND_ROBIN"
+    NONE = "NONE"
+    ALIAS = "alias"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of a service; ``target`` is where endpoints listen unless they say otherwise."""
+
+    number: int
+    name: str
+    protocol: AppProtocol
+    target: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A host with ports, in one namespace.
+
+    Attributes:
+        host: Full name, lower case; may start with ``*``.
+        namespace: Where the object stands.
+        ports: In the object's order.
+        resolution: How endpoints are found.
+        addresses: Virtual IPs that callers may dial.
+        export_to: Namespaces that may see it, as written; empty means the mesh's default.
+        external: Outside the mesh.
+        kubernetes: From a Kubernetes Service rather than a ServiceEntry.
+        headless: Kubernetes ``clusterIP: None``.
+        created: Creation time in seconds, 0 when unknown; the older wins.
+        alias_of: ALIAS only: the host that is meant.
+        publish_not_ready: Unready endpoints count as ready.
+        subject_alt_names: Names that the server's certificate may carry.
+        object: Kind and name, for ``explain`` and problems.
+    """
+
+    host: str
+    namespace: str
+    ports: tuple[Port, ...]
+    resolution: Resolution
+    addresses: tuple[str, ...] = ()
+    export_to: tuple[str, ...] = ()
+    external: bool = False
+    kubernetes: bool = False
+    headless: bool = False
+    created: float = 0.0
+    alias_of: str = ""
+    publish_not_ready: bool = False
+    subject_alt_names: tuple[str, ...] = ()
+    object: str = ""
+
+    def port(self, number: int) -> Port | None:
+        """The port of that number."""
+        return next((port for port in self.ports if port.number == number), None)

@@ -1,0 +1,94 @@
+"""Sidecar objects: what a client may see, and what happens to the rest.
+
+Source: Istio ``pilot/pkg/model/sidecar.go``: the client's namespace with a fitting selector, then without, then the root
+namespace without; an object without ``egress`` imports everything; an empty ``outboundTrafficPolicy`` is REGISTRY_ONLY.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from meshlib.config.compile.endpoints import selects
+from meshlib.model.hosts import matches
+from meshlib.config.compile.registry import age
+from meshlib.config.resources.base import Resource
+from meshlib.config.resources.service_entry import MeshConfig, OutboundTrafficMode, OutboundTrafficPolicy, SidecarSpec
+from meshlib.model.snapshot import Client, OutboundPolicy
+
+__all__ = ["Scope", "scope_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is imported.
+
+    Attributes:
+        outbound_policy: For hosts that are not.
+        hosts: (namespace, host pattern) pairs; None imports everything.
+        excluded: Pairs that are taken out again.
+        object: The Sidecar in force, ``""`` for none.
+    """
+
+    outbound_policy: OutboundPolicy
+    hosts: tuple[tuple[str, str], ...] | None = None
+    excluded: tuple[tuple[str, str], ...] = ()
+    object: str = ""
+
+    def imports(self, namespace: str, host: str) -> bool:
+        """Whether a host that lives in ``namespace`` is imported."""
+        if self.hosts is None:
+            return True
+        return _any(self.hosts, namespace, host) and not _any(self.excluded, namespace, host)
+
+    def imports_any(self, namespace: str, hosts: Iterable[str]) -> bool:
+        """Whether any of the hosts of an object in ``namespace`` is imported."""
+        return self.hosts is None or any(self.imports(namespace, host) for host in hosts)
+
+
+def _any(pairs: Sequence[tuple[str, str]], namespace: str, host: str) -> bool:
+    return any(ns in ("*", namespace) and matches(pattern, host) for ns, pattern in pairs)
+
+
+def scope_for(sidecars: Sequence[Resource[Any]], client: Client, default_namespace: str, mesh: MeshConfig) -> Scope:
+    """The scope of a client."""
+    found = _choose(sidecars, client, default_namespace, mesh.root_namespace)
+    policy = mesh.outbound_traffic_policy
+    if found is None:
+        return Scope(_policy(policy))
+    spec: SidecarSpec = found.spec
+    policy = spec.outbound_traffic_policy or policy
+    if not spec.egress:
+        return Scope(_policy(policy), object=found.id)
+    pairs = [_pair(host, client.namespace) for listener in spec.egress for host in listener.hosts]
+    imported = tuple((ns, host) for ns, host in pairs if not ns.startswith("~"))
+    excluded = tuple((ns[1:] or "*", host) for ns, host in pairs if ns.startswith("~"))
+    return Scope(_policy(policy), imported, excluded, found.id)
+
+
+def _choose(
+    sidecars: Sequence[Resource[Any]], client: Client, default_namespace: str, root: str
+) -> Resource[Any] | None:
+    own = sorted((s for s in sidecars if (s.metadata.namespace or default_namespace) == client.namespace), key=age)
+    for sidecar in own:
+        selector = sidecar.spec.workload_selector
+        if selector is not None and selector.labels and selects(selector.labels, client.labels):
+            return sidecar
+    everywhere = sorted((s for s in sidecars if (s.metadata.namespace or default_namespace) == root), key=age)
+    for sidecar in (*own, *everywhere):
+        if sidecar.spec.workload_selector is None or not sidecar.spec.workload_selector.labels:
+            return sidecar
+    return None
+
+
+def _pair(text: str, own: str) -> tuple[str, str]:
+    namespace, _, host = text.partition("/")
+    bare = namespace.removeprefix("~")
+    prefix = "~" if namespace.startswith("~") else ""
+    return prefix + (own if bare == "." else bare), host.lower()
+
+
+def _policy(given: OutboundTrafficPolicy) -> OutboundPolicy:
+    refuse = given.mode is OutboundTrafficMode.REGISTRY_ONLY
+    return OutboundPolicy.REGISTRY_ONLY if refuse else OutboundPolicy.ALLOW_ANY

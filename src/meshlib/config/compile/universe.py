@@ -1,0 +1,273 @@
+"""Everything that the resources say, indexed once; and what one client sees of it, compiled host by host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from typing import Any
+
+from meshlib.config.compile.actions import Actions, forward_of
+from meshlib.config.compile.clusters import build_cluster
+from meshlib.config.compile.destination_rules import DestinationRules, Rule
+from meshlib.config.compile.endpoints import selects
+from meshlib.model.hosts import expand, is_ip, spellings
+from meshlib.config.compile.registry import ENDPOINT_KINDS, Registry
+from meshlib.config.compile.routes import flatten
+from meshlib.config.compile.services import Port, Resolution, Service
+from meshlib.config.compile.sidecar import Scope, scope_for
+from meshlib.config.compile.traffic_policy import effective_policy
+from meshlib.config.compile.virtual_services import MeshRules, VirtualServices
+from meshlib.config.compile.visibility import visible
+from meshlib.config.resources.base import Resource
+from meshlib.config.resources.service_entry import MeshConfig
+from meshlib.config.resources.virtual_service import Destination
+from meshlib.model.cluster import Cluster, cluster_name
+from meshlib.model.endpoint import Assignment, Endpoint, LocalityEndpoints
+from meshlib.model.policy import HashKey
+from meshlib.model.route import Route, RouteMatch, VirtualHost, WeightedCluster
+from meshlib.model.snapshot import Client, OutboundPolicy
+
+__all__ = ["ENDPOINT_KINDS", "Universe", "View"]
+
+
+class Universe:
+    """All resources, indexed.
+
+    Args:
+        resources: Valid objects of any kinds.
+        namespace: For objects that name none.
+        domain: DNS suffix of the cluster.
+        mesh: Mesh-wide settings.
+    """
+
+    def __init__(
+        self,
+        resources: Sequence[Resource[Any]],
+        namespace: str = "default",
+        domain: str = "cluster.local",
+        mesh: MeshConfig | None = None,
+    ) -> None:
+        self.mesh = mesh or MeshConfig()
+        self.domain = domain
+        self.namespace = namespace
+        self.registry = Registry(resources, namespace, domain)
+        defaults = self.mesh
+        self.virtual_services = VirtualServices(
+            resources, namespace, domain, defaults.default_virtual_service_export_to
+        )
+        self.destination_rules = DestinationRules(
+            resources, namespace, domain, defaults.default_destination_rule_export_to
+        )
+        self.sidecars = [resource for resource in resources if resource.kind == "Sidecar"]
+
+    def with_endpoints(self, resources: Sequence[Resource[Any]]) -> Universe:
+        """The short way: the same routing, the endpoints of ``resources``."""
+        other = copy(self)
+        other.registry = self.registry.with_endpoints(resources)
+        return other
+
+    def view(self, client: Client) -> View:
+        """What ``client`` sees."""
+        return View(self, client)
+
+
+class View:
+    """What one client sees; a ``Source`` of snapshots."""
+
+    def __init__(self, universe: Universe, client: Client) -> None:
+        self.universe = universe
+        self.client = client
+        self.scope: Scope = scope_for(universe.sidecars, client, universe.namespace, universe.mesh)
+        self.outbound_policy: OutboundPolicy = self.scope.outbound_policy
+        self._rules = universe.virtual_services.seen_from(client.namespace)
+
+    # Hosts ----------------------------------------------------------------------------------------------------------
+
+    def service(self, name: str) -> Service | None:
+        """The service of that full name that this client sees; of several namespaces its own, then Kubernetes'."""
+        return self._best(self.universe.registry.named(name), name)
+
+    def _best(self, known: Iterable[Service], name: str) -> Service | None:
+        default = self.universe.mesh.default_service_export_to
+        own = self.client.namespace
+        seen = [
+            s
+            for s in known
+            if visible(s.export_to or default, s.namespace, own) and self.scope.imports(s.namespace, name)
+        ]
+        return next((s for s in seen if s.namespace == own), None) or next(
+            (s for s in seen if s.kubernetes), seen[0] if seen else None
+        )
+
+    def _find(self, name: str) -> tuple[str, Service | None]:
+        """The full name that a caller meant, and the service of that name or of a wildcard over it."""
+        registry, client = self.universe.registry, self.client
+        if is_ip(name):
+            addressed = registry.addressed(name)
+            found = self._best([addressed] if addressed is not None else [], name)
+            return (found.host if found is not None else name), found
+        for spelling in spellings(name, client.namespace, self.universe.domain):
+            found = self.service(spelling)
+            if found is not None:
+                return spelling, found
+        for spelling in spellings(name, client.namespace, self.universe.domain):
+            if self._rules.exact(spelling):
+                return spelling, None
+        return self._find_wildcard(name)
+
+    def _find_wildcard(self, name: str) -> tuple[str, Service | None]:
+        for known in self.universe.registry.wildcard(name):
+            found = self._best(known, name)
+            if found is not None:
+                return name, found
+        return name, self._pod_of_headless(name)
+
+    def _pod_of_headless(self, name: str) -> Service | None:
+        """``pod-0.db.ns.svc...`` belongs to the headless service ``db``."""
+        _, _, rest = name.partition(".")
+        for spelling in spellings(rest, self.client.namespace, self.universe.domain):
+            found = self.service(spelling)
+            if found is not None and found.headless:
+                return found
+        return None
+
+    def virtual_host(self, host: str, port: int) -> VirtualHost | None:
+        """See ``Source.virtual_host``. Hosts that only a VirtualService knows are served on any port."""
+        name, service = self._find(host)
+        number = service.port(port) if service is not None else None
+        if service is not None and number is None:
+            return None
+        if service is not None and service.resolution is Resolution.ALIAS:
+            target = self.service(service.alias_of)
+            if target is not None and target.port(port) is not None:
+                name, service, number = target.host, target, target.port(port)
+        if number is None or number.protocol.is_http:
+            found = self._with_rules(name, service, port)
+            if found is not None:
+                return found
+        return None if service is None else self._default_host(name, service, port)
+
+    def _with_rules(self, name: str, service: Service | None, port: int) -> VirtualHost | None:
+        """The first VirtualService of the most specific host that has any rule for this client and port."""
+        for candidates in self._rules.all_matching(name):
+            for rules in candidates:
+                if not self.scope.imports_any(rules.namespace, rules.hosts):
+                    continue
+                routes, skipped = flatten(rules, self.client, port, self._actions(rules, port))
+                if routes:
+                    known = service.host if service is not None else None
+                    return VirtualHost(name, port, routes, rules.name, known, skipped)
+            if candidates:
+                return None
+        return None
+
+    def _default_host(self, name: str, service: Service, port: int) -> VirtualHost:
+        cluster = cluster_name(service.host, port)
+        keys = self._hash_keys(cluster)
+        action = forward_of(
+            (WeightedCluster(cluster),),
+            retries=self.universe.mesh.default_http_retry_policy,
+            hash_keys=keys or (),
+            consistent_hash=keys is not None,
+        )
+        return VirtualHost(name, port, (Route("default", RouteMatch(), action),), None, service.host)
+
+    def _actions(self, rules: MeshRules, port: int) -> Actions:
+        def cluster(destination: Destination) -> str:
+            return self._destination(destination, rules.namespace, port)
+
+        return Actions(cluster, self._hash_keys, self.universe.mesh.default_http_retry_policy)
+
+    def _destination(self, destination: Destination, namespace: str, port: int) -> str:
+        """Istio's rule for the port: the destination's, else the service's only one, else the one addressed."""
+        host = expand(destination.host, namespace, self.universe.domain)
+        service = self._routable(host)
+        if service is not None and service.resolution is Resolution.ALIAS and self._routable(service.alias_of):
+            service = self._routable(service.alias_of)
+        host = service.host if service is not None else host
+        if destination.port is not None and destination.port.number:
+            port = destination.port.number
+        elif service is not None and len(service.ports) == 1:
+            port = service.ports[0].number
+        return cluster_name(host, port, destination.subset)
+
+    def _routable(self, host: str) -> Service | None:
+        """A destination's service: scope does not hide what an imported VirtualService names."""
+        default, own = self.universe.mesh.default_service_export_to, self.client.namespace
+        known = self.universe.registry.named(host)
+        if not known:
+            known = next(self.universe.registry.wildcard(host), [])
+        seen = [s for s in known if visible(s.export_to or default, s.namespace, own)]
+        return next((s for s in seen if s.namespace == own), None) or next(
+            (s for s in seen if s.kubernetes), seen[0] if seen else None
+        )
+
+    # Clusters -------------------------------------------------------------------------------------------------------
+
+    def _parts(self, name: str) -> tuple[Service, Port, str, Rule | None] | None:
+        parts = name.split("|")
+        if len(parts) != 4 or parts[0] != "outbound" or not parts[1].isdigit():
+            return None
+        service = self._routable(parts[3])
+        port = service.port(int(parts[1])) if service is not None else None
+        if service is None or port is None:
+            return None
+        rule = self.rule(service)
+        if parts[2] and (rule is None or parts[2] not in rule.subsets):
+            return None
+        return service, port, parts[2], rule
+
+    def rule(self, service: Service) -> Rule | None:
+        """The DestinationRule in force for a service, as this client sees it."""
+        root = self.universe.mesh.root_namespace
+        return self.universe.destination_rules.find(service.host, service.namespace, self.client, root)
+
+    def cluster(self, name: str) -> Cluster | None:
+        """See ``Source.cluster``."""
+        found = self._parts(name)
+        if found is None:
+            return None
+        service, port, subset, rule = found
+        mesh = self.universe.mesh
+        policy = effective_policy(rule, subset, port.number, mesh.default_traffic_policy)
+        return build_cluster(service, port, subset, policy, mesh)
+
+    def _hash_keys(self, name: str) -> tuple[HashKey, ...] | None:
+        cluster = self.cluster(name)
+        if cluster is None or cluster.load_balancer.kind.value not in ("RING_HASH", "MAGLEV"):
+            return None
+        return cluster.load_balancer.hash_keys
+
+    def assignment(self, name: str) -> Assignment:
+        """See ``Source.assignment``."""
+        found = self._parts(name)
+        if found is None:
+            return ()
+        service, port, subset, rule = found
+        endpoints = self._endpoints(service, port)
+        if subset and rule is not None:
+            labels = rule.subsets[subset][0].labels
+            endpoints = [endpoint for endpoint in endpoints if selects(labels, endpoint.labels)]
+        groups: dict[Any, list[Endpoint]] = {}
+        for endpoint in endpoints:
+            groups.setdefault(endpoint.locality, []).append(endpoint)
+        return tuple(LocalityEndpoints(tuple(members), locality) for locality, members in groups.items())
+
+    def _endpoints(self, service: Service, port: Port) -> list[Endpoint]:
+        if service.resolution is Resolution.ALIAS:
+            return [Endpoint(service.alias_of, port.number)]
+        return self.universe.registry.endpoints(service, port)
+
+    def listing(self) -> Iterator[tuple[str, int]]:
+        """See ``Source.listing``."""
+        seen: set[tuple[str, int]] = set()
+        for service in self.universe.registry.services():
+            if self.service(service.host) is service:
+                seen.update((service.host, port.number) for port in service.ports)
+        for rules in self.universe.virtual_services:
+            for host in rules.hosts:
+                if not self.universe.registry.named(host) and visible(
+                    rules.export_to, rules.namespace, self.client.namespace
+                ):
+                    seen.add((host, 80))
+        yield from sorted(seen)

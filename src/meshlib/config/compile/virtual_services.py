@@ -1,0 +1,104 @@
+"""Which VirtualServices may decide about a host, in Istio's order.
+
+Source: Istio ``push_context.go`` (``initVirtualServices``), ``virtualservice.go``: private ones of the client's
+namespace, then those exported to it by name, then public ones; each group by age. An exact host beats a wildcard
+whatever the age; the first that has rules for this client and port owns the host, there is no merging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from meshlib.config.compile.delegates import with_delegates
+from meshlib.model.hosts import HostIndex, expand
+from meshlib.config.compile.registry import age
+from meshlib.config.compile.visibility import is_private, is_public, visible
+from meshlib.config.resources.base import Resource
+from meshlib.config.resources.virtual_service import HTTPRoute, VirtualServiceSpec
+
+__all__ = ["MeshRules", "VirtualServices", "in_mesh"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshRules:
+    """A VirtualService bound to the mesh, delegates merged in.
+
+    Attributes:
+        resource: The object.
+        namespace: Where it stands.
+        hosts: Its hosts in full.
+        http: Its rules, each with the index of the rule in ``spec.http`` that it came from.
+        export_to: Who may see it.
+    """
+
+    resource: Resource[VirtualServiceSpec]
+    namespace: str
+    hosts: tuple[str, ...]
+    http: tuple[tuple[int, HTTPRoute], ...]
+    export_to: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """``namespace/name``."""
+        return f"{self.namespace}/{self.resource.metadata.name}"
+
+
+def in_mesh(gateways: Sequence[str]) -> bool:
+    """Whether rules with these gateways apply to clients in the mesh; none named means ``mesh``."""
+    return not gateways or "mesh" in gateways
+
+
+class VirtualServices:
+    """All VirtualServices that apply in the mesh."""
+
+    def __init__(self, resources: Iterable[Resource[Any]], namespace: str, domain: str, default: Sequence[str]) -> None:
+        objects = sorted((r for r in resources if r.kind == "VirtualService"), key=age)
+        delegates = {
+            (r.metadata.namespace or namespace, r.metadata.name): r for r in objects if not r.spec.hosts
+        }
+        self._views: dict[str, HostIndex[MeshRules]] = {}
+        self._all = [
+            _rules(r, namespace, domain, tuple(r.spec.export_to or default), delegates, default)
+            for r in objects
+            if r.spec.hosts and in_mesh(r.spec.gateways)
+        ]
+
+    def __iter__(self) -> Iterator[MeshRules]:
+        """Every one, by age."""
+        return iter(self._all)
+
+    def seen_from(self, namespace: str) -> HostIndex[MeshRules]:
+        """What clients of ``namespace`` see, by host, in look-up order."""
+        index = self._views.get(namespace)
+        if index is None:
+            index = HostIndex()
+            for rules in self._in_order(namespace):
+                for host in dict.fromkeys(rules.hosts):
+                    index.add(host, rules)
+            self._views[namespace] = index
+        return index
+
+    def _in_order(self, namespace: str) -> Iterator[MeshRules]:
+        seen = [r for r in self._all if visible(r.export_to, r.namespace, namespace)]
+        private = [r for r in seen if r.namespace == namespace and is_private(r.export_to, namespace)]
+        public = [r for r in seen if is_public(r.export_to)]
+        chosen = {id(r) for r in (*private, *public)}
+        yield from private
+        yield from (r for r in seen if id(r) not in chosen)
+        yield from public
+
+
+def _rules(
+    resource: Resource[VirtualServiceSpec],
+    default_namespace: str,
+    domain: str,
+    export_to: tuple[str, ...],
+    delegates: dict[tuple[str, str], Resource[VirtualServiceSpec]],
+    default_export: Sequence[str],
+) -> MeshRules:
+    namespace = resource.metadata.namespace or default_namespace
+    hosts = tuple(expand(host, namespace, domain) for host in resource.spec.hosts)
+    http = with_delegates(resource.spec.http, namespace, delegates, default_export)
+    return MeshRules(resource, namespace, hosts, tuple(http), export_to)

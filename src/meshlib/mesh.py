@@ -1,0 +1,451 @@
+"""The mesh: providers, the snapshot in force, the live state, and the transports that all clients of it share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from meshlib import background
+from meshlib.clock import SYSTEM_CLOCK, Clock
+from meshlib.config.feed import Feed, Options
+from meshlib.config.resources import Resource
+from meshlib.config.resources.service_entry import MeshConfig
+from meshlib.dataplane.events import Observer
+from meshlib.dataplane.explain import Decision, explain
+from meshlib.dataplane.prepared import Prepared
+from meshlib.dataplane.request import Request
+from meshlib.dataplane.state import State
+from meshlib.errors import ConfigError, NotReady
+from meshlib.model.endpoint import Locality
+from meshlib.model.problem import Problem
+from meshlib.model.snapshot import EMPTY, Client, Snapshot
+from meshlib.providers.base import Provider
+from meshlib.providers.file import FileProvider
+from meshlib.providers.static import StaticProvider
+from meshlib.supervise import ProviderState, supervise
+
+if TYPE_CHECKING:
+    from meshlib.transport.base import BlockingTransport, CooperativeTransport
+
+__all__ = ["Mesh", "MeshSource", "MeshStatus", "as_mesh"]
+
+Source = str | Path | Provider | Resource[Any] | Mapping[str, Any]
+_LOG = logging.getLogger("meshlib")
+
+
+@dataclass(frozen=True, slots=True)
+class MeshStatus:
+    """How a mesh is doing.
+
+    Attributes:
+        version: Of the snapshot in force, 0 before the first.
+        providers: One entry each: name, state, version, age in seconds, objects, error.
+        problems: What is wrong with the configuration now.
+        clusters: Clusters in use: name, active requests, retries under way, endpoints with their state.
+    """
+
+    version: int
+    providers: tuple[dict[str, Any], ...]
+    problems: tuple[Problem, ...]
+    clusters: tuple[dict[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "version": self.version,
+            "providers": list(self.providers),
+            "problems": [problem.to_dict() for problem in self.problems],
+            "clusters": list(self.clusters),
+        }
+
+
+class Mesh:
+    """What a process knows of the mesh, kept up to date in the background.
+
+    Nothing is started before the first use, so that a mesh may be made at import time and before a fork.
+
+    Args:
+        sources: Paths of files and folders, providers, resource objects or plain mappings. Where two sources hold the
+            same object, the earlier wins.
+        namespace: Of the caller, and of objects that name none.
+        labels: Of the caller, for ``sourceLabels`` and selectors.
+        cluster_domain: DNS suffix of Kubernetes services.
+        locality: Of the caller, ``region/zone/subzone``.
+        strict: Refuse objects with unknown fields.
+        ready_timeout: Seconds that the first request waits for the first snapshot.
+        mesh_config: Istio's mesh-wide settings; by default those of a ConfigMap ``istio``, else Istio's defaults.
+        telemetry: False makes neither spans nor metrics; True makes them through OpenTelemetry's API, which costs next
+            to nothing while no SDK is configured.
+        propagation: Trace context headers: any of ``w3c``, ``b3``, ``b3multi``.
+        clock: For tests.
+        rng: For tests.
+
+    Raises:
+        ConfigError: A path does not exist, or an argument is of no use.
+    """
+
+    def __init__(
+        self,
+        *sources: Source,
+        namespace: str = "default",
+        labels: Mapping[str, str] | None = None,
+        cluster_domain: str = "cluster.local",
+        locality: str | None = None,
+        strict: bool = False,
+        ready_timeout: float = 10.0,
+        mesh_config: MeshConfig | Mapping[str, Any] | None = None,
+        telemetry: bool = True,
+        propagation: Sequence[str] = ("w3c",),
+        clock: Clock = SYSTEM_CLOCK,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.clock = clock
+        self.rng = rng if rng is not None else random.Random()  # noqa: S311 - not for secrets
+        self.client = Client(
+            namespace, dict(labels or {}), Locality.parse(locality or ""), cluster_domain
+        )
+        self._providers = _providers(sources, strict)
+        self._states = [ProviderState(provider.name) for provider in self._providers]
+        self._ready_timeout = ready_timeout
+        if mesh_config is not None and not isinstance(mesh_config, MeshConfig):
+            mesh_config = MeshConfig.model_validate(mesh_config)
+        self._feed = Feed(len(self._providers), Options(self.client, mesh_config))
+        self.state = State()
+        self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
+        self.observer: Observer | None = _observer(telemetry, propagation, self.client)
+        self.is_ready = False
+        self._lock = threading.Lock()
+        self._published = threading.Condition(self._lock)
+        self._running: Future[None] | None = None
+        self._closed = False
+        self._blocking: BlockingTransport | None = None
+        self._cooperative: CooperativeTransport | None = None
+        _meshes.add(self)
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Mesh:
+        """A mesh from the environment; keyword arguments win.
+
+        ``MESHLIB_CONFIG`` holds paths, separated as in ``PATH``; ``POD_NAMESPACE`` or ``MESHLIB_NAMESPACE`` the
+        namespace; ``MESHLIB_LABELS`` ``k=v,k=v``; every other keyword of ``Mesh`` has a ``MESHLIB_<NAME>``.
+
+        Raises:
+            ConfigError: ``MESHLIB_CONFIG`` is not set, or a value cannot be read.
+        """
+        environ = os.environ
+        paths = [path for path in environ.get("MESHLIB_CONFIG", "").split(os.pathsep) if path]
+        if not paths:
+            raise ConfigError("MESHLIB_CONFIG is not set: it names files or folders of configuration")
+        return cls(*paths, **{**_from_environment(environ), **overrides})
+
+    # Publication ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start watching the sources, unless that has been done. Called by the first request."""
+        with self._lock:
+            if self._running is None and not self._closed:
+                self._running = background.shared.start(
+                    lambda: supervise(self._providers, self._states, self._feed, self._publish, self.clock)
+                )
+
+    def _publish(self, snapshot: Snapshot | None) -> None:
+        """One assignment swaps the world; a change of endpoints alone rebuilds pickers only."""
+        if snapshot is not None:
+            now = self.clock.now()
+            if snapshot.routing is self.prepared.snapshot.routing:
+                self.prepared.with_endpoints(snapshot, now)
+            else:
+                self.prepared = Prepared(snapshot, self.state, now, self.rng)
+            for problem in self._feed.problems:
+                _LOG.warning("%s", problem)
+        with self._published:
+            self.is_ready = True
+            self._published.notify_all()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The one in force; an empty one before the first."""
+        return self.prepared.snapshot
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the configuration now; every object without an error is in force all the same."""
+        return self._feed.problems
+
+    # Readiness ------------------------------------------------------------------------------------------------------
+
+    def wait_ready(self) -> None:
+        """Return at once unless no snapshot has ever been published; then wait for the first.
+
+        Raises:
+            NotReady: None came within ``ready_timeout``, or the mesh is closed.
+        """
+        if not self.is_ready or self._running is None:
+            self.ready()
+
+    def ready(self, hosts: Sequence[str] | None = None, timeout: float | None = None) -> None:
+        """Wait until a snapshot is in force and each of ``hosts`` (``name`` or ``name:port``) has an endpoint.
+
+        Raises:
+            NotReady: That did not happen within ``timeout`` seconds (``ready_timeout`` by default).
+        """
+        if self._closed:
+            raise NotReady("the mesh is closed")
+        self.start()
+        limit = self._ready_timeout if timeout is None else timeout
+        with self._published:
+            if self._published.wait_for(lambda: self.is_ready and self._has_endpoints(hosts), limit):
+                return
+        states = ", ".join(f"{s.name} {s.state} {s.error}".strip() for s in self._states) or "no source"
+        what = f"endpoints for {', '.join(hosts)}" if hosts and self.is_ready else "configuration"
+        raise NotReady(f"no {what} within {limit:g} s ({states})")
+
+    async def await_ready(self) -> None:
+        """The cooperative form of ``wait_ready``."""
+        if not self.is_ready or self._running is None:
+            await self.aready()
+
+    async def aready(self, hosts: Sequence[str] | None = None, timeout: float | None = None) -> None:
+        """The cooperative form of ``ready``."""
+        import anyio.to_thread
+
+        await anyio.to_thread.run_sync(self.ready, hosts, timeout, abandon_on_cancel=True)
+
+    def _has_endpoints(self, hosts: Sequence[str] | None) -> bool:
+        return all(self._reachable(host) for host in hosts or ())
+
+    def _reachable(self, address: str) -> bool:
+        name, _, port = address.partition(":")
+        ports = [int(port)] if port else [p for host, p in self.snapshot.source.listing() if host.split(".")[0] == name]
+        for number in ports:
+            decision = explain(self.prepared, Request("GET", "http", f"{name}:{number}", number, "/"))
+            if any(destination.endpoints for destination in decision.destinations):
+                return True
+        return False
+
+    # Looking inside -------------------------------------------------------------------------------------------------
+
+    def explain(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        source_labels: Mapping[str, str] | None = None,
+        source_namespace: str | None = None,
+    ) -> Decision:
+        """What would happen to a request, and why: the code that routes live calls, without sending anything.
+
+        Args:
+            method: HTTP method.
+            url: Absolute URL.
+            headers: Request headers.
+            source_labels: Labels of the caller, instead of the mesh's own.
+            source_namespace: Namespace of the caller, instead of the mesh's own.
+
+        Raises:
+            NotReady: No configuration came in time.
+        """
+        self.wait_ready()
+        prepared = self.prepared
+        if source_labels is not None or source_namespace is not None:
+            prepared = self._as_seen_by(source_labels, source_namespace)
+        return explain(prepared, request_of(method, url, headers or {}))
+
+    def _as_seen_by(self, labels: Mapping[str, str] | None, namespace: str | None) -> Prepared:
+        universe, own = self._feed.universe, self.client
+        if universe is None:
+            return self.prepared
+        client = Client(
+            own.namespace if namespace is None else namespace,
+            own.labels if labels is None else dict(labels),
+            own.locality,
+            own.cluster_domain,
+        )
+        return Prepared(Snapshot(universe.view(client)), State(), self.clock.now(), self.rng)
+
+    def status(self) -> MeshStatus:
+        """How the mesh is doing; cheap enough to be asked often."""
+        now = self.clock.now()
+        return MeshStatus(
+            self.snapshot.version,
+            tuple(_provider_status(state, now) for state in self._states),
+            self.problems,
+            tuple(cluster.summary() for cluster in self.state.clusters()),
+        )
+
+    # Transports -----------------------------------------------------------------------------------------------------
+
+    @property
+    def blocking(self) -> BlockingTransport:
+        """Moves bytes for threads; shared by all clients of this mesh."""
+        if self._blocking is None:
+            from meshlib.transport.blocking import BlockingPools
+
+            with self._lock:
+                self._blocking = self._blocking or BlockingPools()
+        return self._blocking
+
+    @property
+    def cooperative(self) -> CooperativeTransport:
+        """Moves bytes for tasks; shared by all clients of this mesh."""
+        if self._cooperative is None:
+            from meshlib.transport.cooperative import CooperativePools
+
+            with self._lock:
+                self._cooperative = self._cooperative or CooperativePools()
+        return self._cooperative
+
+    # Ending ---------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop watching and close the connections of threads. Idempotent, and done within about two seconds."""
+        with self._lock:
+            running, self._running, self._closed = self._running, None, True
+        if running is not None:
+            running.cancel()
+            background.shared.release()
+        if self._blocking is not None:
+            self._blocking.close()
+
+    async def aclose(self) -> None:
+        """As ``close``, and close the connections of the running event loop."""
+        import anyio.to_thread
+
+        if self._cooperative is not None:
+            await self._cooperative.aclose()
+        await anyio.to_thread.run_sync(self.close)
+
+    def after_fork(self) -> None:
+        """In a forked child: nothing of the parent runs here; the last good snapshot goes on serving."""
+        self._lock = threading.Lock()
+        self._published = threading.Condition(self._lock)
+        self._running = None
+        self.state.after_fork()
+        self.prepared.after_fork()
+        self._blocking = self._cooperative = None
+
+    def __enter__(self) -> Mesh:
+        """Start watching."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    async def __aenter__(self) -> Mesh:
+        """Start watching."""
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        await self.aclose()
+
+
+MeshSource = Mesh | Source
+"""What the faces take: a mesh, or what ``Mesh`` takes."""
+
+_meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for mesh in list(_meshes):
+        mesh.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def as_mesh(source: MeshSource) -> tuple[Mesh, bool]:
+    """The mesh, and whether it was made here."""
+    return (source, False) if isinstance(source, Mesh) else (Mesh(source), True)
+
+
+def request_of(method: str, url: str, headers: Mapping[str, str]) -> Request:
+    """The core's view of a request given in words.
+
+    Raises:
+        ConfigError: The URL is not absolute.
+    """
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{url!r} is not an absolute http or https URL")
+    given = next((value for name, value in headers.items() if name.lower() == "host"), None)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Request(method, parts.scheme, given or parts.netloc.rpartition("@")[2], port, path, raw)
+
+
+def _providers(sources: Sequence[Source], strict: bool) -> list[Provider]:
+    found: list[Provider] = []
+    objects: list[Resource[Any] | Mapping[str, Any]] = []
+    for source in sources:
+        if isinstance(source, str | Path):
+            found.append(FileProvider(source, strict=strict))
+        elif isinstance(source, Resource | Mapping):
+            objects.append(source)
+        elif callable(getattr(source, "run", None)):
+            found.append(source)
+        else:
+            raise ConfigError(f"{source!r} is no path, provider, resource or mapping")
+    if objects:
+        found.append(StaticProvider(*objects, name="objects", strict=strict))
+    return found
+
+
+def _observer(telemetry: bool, propagation: Sequence[str], client: Client) -> Observer | None:
+    if not telemetry:
+        return None
+    from meshlib.telemetry.otel import OpenTelemetry
+
+    return OpenTelemetry(client, propagation=propagation)
+
+
+def _provider_status(state: ProviderState, now: float) -> dict[str, Any]:
+    plain = asdict(state)
+    published = plain.pop("published_at")
+    return {**plain, "age": None if published is None else round(now - published, 3)}
+
+
+_BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Keywords of ``Mesh`` that the environment sets."""
+    found: dict[str, Any] = {}
+    namespace = environ.get("MESHLIB_NAMESPACE") or environ.get("POD_NAMESPACE")
+    if namespace:
+        found["namespace"] = namespace
+    for name in ("cluster_domain", "locality"):
+        if value := environ.get(f"MESHLIB_{name.upper()}"):
+            found[name] = value
+    for name in ("strict", "telemetry"):
+        if value := environ.get(f"MESHLIB_{name.upper()}"):
+            if value.lower() not in _BOOLEANS:
+                raise ConfigError(f"MESHLIB_{name.upper()} is {value!r}, neither true nor false")
+            found[name] = _BOOLEANS[value.lower()]
+    if value := environ.get("MESHLIB_READY_TIMEOUT"):
+        found["ready_timeout"] = float(value)
+    if value := environ.get("MESHLIB_PROPAGATION"):
+        found["propagation"] = tuple(part.strip() for part in value.split(","))
+    if value := environ.get("MESHLIB_LABELS"):
+        found["labels"] = dict(pair.split("=", 1) for pair in value.split(",") if "=" in pair)
+    return found

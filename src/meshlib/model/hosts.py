@@ -1,0 +1,113 @@
+"""Host names: short names, wildcards, and which of several patterns is the most specific.
+
+Source: Istio ``ResolveShortnameToFQDN``, ``pkg/config/host``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+__all__ = ["HostIndex", "expand", "is_ip", "matches", "more_specific", "spellings", "subset_of"]
+
+T = TypeVar("T")
+
+
+def is_ip(name: str) -> bool:
+    """Whether ``name`` is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def expand(name: str, namespace: str, domain: str) -> str:
+    """A host as written in an object of ``namespace``, in full; only names without any dot are short."""
+    name = name.lower()
+    if not name or name == "*" or "." in name or is_ip(name):
+        return name
+    return f"{name}.{namespace}.svc.{domain}"
+
+
+def spellings(name: str, namespace: str, domain: str) -> Iterator[str]:
+    """What a caller in ``namespace`` may mean by ``name``, the literal reading first."""
+    name = name.removesuffix(".")
+    yield name
+    dots = name.count(".")
+    if dots == 0:
+        yield f"{name}.{namespace}.svc.{domain}"
+    if dots == 1:
+        yield f"{name}.svc.{domain}"
+    if dots == 2 and name.endswith(".svc"):
+        yield f"{name}.{domain}"
+
+
+def matches(one: str, other: str) -> bool:
+    """Whether two patterns share at least one host; a leading ``*`` matches any text before the rest."""
+    if not one.startswith("*"):
+        return one == other if not other.startswith("*") else one.endswith(other[1:])
+    if not other.startswith("*"):
+        return other.endswith(one[1:])
+    return one.endswith(other[1:]) or other.endswith(one[1:])
+
+
+def subset_of(one: str, other: str) -> bool:
+    """Whether every host of pattern ``one`` is matched by pattern ``other``."""
+    if not other.startswith("*"):
+        return one == other
+    return one.removeprefix("*").endswith(other[1:]) and (not one.startswith("*") or len(one) >= len(other))
+
+
+def more_specific(one: str, other: str) -> bool:
+    """Whether ``one`` goes before ``other``: exact, then the longer wildcard, then by alphabet."""
+    return _rank(one) < _rank(other)
+
+
+def _rank(pattern: str) -> tuple[bool, int, str]:
+    return (pattern.startswith("*"), -len(pattern), pattern)
+
+
+class HostIndex(Generic[T]):
+    """Values by host pattern: exact names by hash, wildcards by suffix, so that look-ups do not grow with the mesh."""
+
+    __slots__ = ("_exact", "_wildcards")
+
+    def __init__(self) -> None:
+        self._exact: dict[str, list[T]] = {}
+        self._wildcards: dict[str, list[T]] = {}
+
+    def add(self, pattern: str, value: T) -> None:
+        """Values of one pattern keep the order in which they were added."""
+        where = self._wildcards if pattern.startswith("*") else self._exact
+        where.setdefault(pattern, []).append(value)
+
+    def exact(self, name: str) -> list[T]:
+        """The values of that very pattern."""
+        return (self._wildcards if name.startswith("*") else self._exact).get(name, [])
+
+    def best(self, name: str) -> list[T]:
+        """The values of the most specific pattern that matches ``name``; empty when none does."""
+        return next(self.all_matching(name), [])
+
+    def all_matching(self, name: str) -> Iterator[list[T]]:
+        """The values of each pattern that matches ``name``, the most specific first."""
+        if name.startswith("*"):
+            if name in self._wildcards:
+                yield self._wildcards[name]
+            name = name[1:]
+            tails: Iterable[str] = (name[start:] for start in range(1, len(name) + 1))
+        else:
+            if name in self._exact:
+                yield self._exact[name]
+            tails = (name[start:] for start in range(1, len(name) + 1)) if self._wildcards else ()
+        for tail in tails:
+            found = self._wildcards.get(f"*{tail}")
+            if found:
+                yield found
+
+    def items(self) -> Iterator[tuple[str, list[T]]]:
+        """Every pattern with its values."""
+        yield from self._exact.items()
+        yield from self._wildcards.items()
