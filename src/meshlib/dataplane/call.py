@@ -113,6 +113,7 @@ class Call:
         started: When the call was begun.
         deadline: Moment at which everything must be over, the body included, or None.
         outcome: Classification of the last settled attempt.
+        error_status: The status that a sidecar would have answered with where we raise; 0 where we do not.
         request_bytes: Counted by the face: body bytes handed to the wire, over all attempts.
         response_bytes: Counted by the face: body bytes handed to the caller.
     """
@@ -135,6 +136,7 @@ class Call:
         "deadline",
         "delay",
         "destination",
+        "error_status",
         "hash_key",
         "host",
         "outcome",
@@ -163,6 +165,7 @@ class Call:
         self.deadline: float | None = None
         self.hash_key: int | None = None
         self.outcome: Outcome | None = None
+        self.error_status = 0
         self.request_bytes = 0
         self.response_bytes = 0
         self._bound = bound
@@ -189,6 +192,18 @@ class Call:
     def cluster(self) -> Cluster | None:
         """The chosen cluster, None when the call is answered without one."""
         return self._prepared.cluster if self._prepared is not None else None
+
+    @property
+    def last_attempt(self) -> Attempt | None:
+        """The attempt that was begun last."""
+        return self._last
+
+    @property
+    def status(self) -> int:
+        """The status of the call as a sidecar would report it; 0 when the caller went away first."""
+        if self.error_status:
+            return self.error_status
+        return self.outcome.status if self.outcome is not None else 0
 
     @property
     def flags(self) -> str:
@@ -278,6 +293,7 @@ class Call:
     def error(self, kind: type[ErrorT], message: str) -> ErrorT:
         """An error of ``kind`` that says where it happened; its flag becomes the call's."""
         self.flag(kind.flag)
+        self.error_status = kind.status
         attempt, route, cluster = self._last, self.route, self.cluster
         return kind(
             f"{message} ({self.where()})",

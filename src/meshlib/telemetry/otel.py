@@ -1,0 +1,174 @@
+"""Spans and metrics through OpenTelemetry's API; an application without an SDK pays next to nothing.
+
+One INTERNAL span per call, one CLIENT span per attempt below it, named and attributed by the HTTP semantic conventions;
+the trace context that an attempt sends is its own span's. Providers may be set at any time, before or after the mesh is
+made. Where httpx itself is instrumented, its span becomes the parent of the call's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry import metrics, trace
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from meshlib.dataplane.call import Attempt, Call
+from meshlib.dataplane.outcome import Blame, Outcome
+from meshlib.model.snapshot import Client
+from meshlib.telemetry.metrics import IstioMetrics
+from meshlib.telemetry.trace_context import injector
+
+__all__ = ["OpenTelemetry"]
+
+_PROXIES = frozenset({"ProxyTracerProvider", "NoOpTracerProvider", "_ProxyMeterProvider", "NoOpMeterProvider"})
+_SECRETS = frozenset({"awsaccesskeyid", "signature", "sig", "x-goog-signature", "token", "access_token", "api_key"})
+_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+
+
+class OpenTelemetry:
+    """An ``Observer`` that reports to OpenTelemetry.
+
+    Args:
+        client: Who calls, for labels.
+        propagation: Header formats to send, see ``trace_context``.
+    """
+
+    def __init__(self, client: Client, propagation: Sequence[str] = ("w3c",)) -> None:
+        self.inject = injector(propagation)
+        self._client = client
+        self._tracer: trace.Tracer | None = None
+        self.metrics: IstioMetrics | None = None
+
+    def call_started(self, call: Call, now: float) -> _Watched | None:
+        """See ``Observer.call_started``."""
+        tracer = self._tracer or self._find_tracer()
+        counting = self.metrics or self._find_meter()
+        parent = trace.get_current_span()
+        if tracer is None and counting is None and not parent.get_span_context().is_valid:
+            return None
+        return _Watched(self, call, tracer, parent)
+
+    def _find_tracer(self) -> trace.Tracer | None:
+        """The tracer, once a provider is there; asking costs a function call."""
+        provider = trace.get_tracer_provider()
+        if type(provider).__name__ in _PROXIES:
+            return None
+        self._tracer = provider.get_tracer("meshlib")
+        return self._tracer
+
+    def _find_meter(self) -> IstioMetrics | None:
+        provider = metrics.get_meter_provider()
+        if type(provider).__name__ in _PROXIES:
+            return None
+        self.metrics = IstioMetrics(provider.get_meter("meshlib"), self._client)
+        return self.metrics
+
+
+class _Watched:
+    """One call that somebody wants to know of."""
+
+    __slots__ = ("_attempt", "_call", "_otel", "_parent", "_span", "_tracer")
+
+    def __init__(self, otel: OpenTelemetry, call: Call, tracer: trace.Tracer | None, parent: Span) -> None:
+        self._otel = otel
+        self._call = call
+        self._tracer = tracer
+        self._parent = parent
+        self._attempt: Span | None = None
+        self._span: Span | None = None
+        if tracer is not None:
+            name = f"{call.host.name}:{call.host.port}/*"
+            self._span = tracer.start_span(name, kind=SpanKind.INTERNAL)
+
+    def attempt_started(self, attempt: Attempt, now: float) -> None:
+        """A CLIENT span, whose context is what the attempt sends."""
+        span: Span = self._parent
+        if self._tracer is not None and self._span is not None:
+            request = self._call.request
+            context = trace.set_span_in_context(self._span)
+            name = request.method if request.method in _KNOWN_METHODS else "HTTP"
+            attributes = _attributes(self._call, attempt) if self._span.is_recording() else None
+            span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
+            self._attempt = span
+        sent = span.get_span_context()
+        if sent.is_valid:
+            self._otel.inject(sent, attempt.headers)
+
+    def attempt_ended(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """The attempt's span ends with the outcome."""
+        span, self._attempt = self._attempt, None
+        if span is not None:
+            if span.is_recording():
+                _end_attributes(span, outcome)
+            span.end()
+
+    def call_ended(self, call: Call, outcome: Outcome | None, now: float) -> None:
+        """The call's span ends, and the call is counted."""
+        span, self._span = self._span, None
+        if span is not None:
+            if span.is_recording():
+                _call_attributes(span, call)
+            span.end()
+        if self._otel.metrics is not None:
+            self._otel.metrics.record(call, now)
+
+
+def _attributes(call: Call, attempt: Attempt) -> dict[str, Any]:
+    request, endpoint = call.request, attempt.endpoint
+    known = request.method in _KNOWN_METHODS
+    attributes: dict[str, Any] = {
+        "http.request.method": request.method if known else "_OTHER",
+        "server.address": request.host,
+        "server.port": request.port,
+        "url.full": f"{request.scheme}://{request.authority}{redacted(request.path)}",
+        "network.peer.address": endpoint.address,
+        "network.peer.port": endpoint.port,
+        "meshlib.cluster": attempt.cluster.name,
+        "meshlib.subset": attempt.cluster.subset,
+    }
+    if not known:
+        attributes["http.request.method_original"] = request.method
+    if attempt.number > 1:
+        attributes["http.request.resend_count"] = attempt.number - 1
+    if request.is_grpc:
+        attributes["rpc.system.name"] = "grpc"
+        attributes["rpc.method"] = request.path.lstrip("/")
+    return attributes
+
+
+def _end_attributes(span: Span, outcome: Outcome) -> None:
+    if outcome.failure is None:
+        span.set_attribute("http.response.status_code", outcome.status)
+        if outcome.status >= 400:
+            span.set_attribute("error.type", str(outcome.status))
+            span.set_status(StatusCode.ERROR)
+        return
+    kind = type(outcome.error).__name__ if outcome.error is not None else outcome.failure.name.lower()
+    span.set_attribute("error.type", kind)
+    if outcome.flag:
+        span.set_attribute("meshlib.response_flags", outcome.flag)
+    if outcome.blame is not Blame.CALLER:
+        span.set_status(StatusCode.ERROR, outcome.failure.value)
+
+
+def _call_attributes(span: Span, call: Call) -> None:
+    route = call.route
+    span.set_attribute("meshlib.route", route.name if route is not None else "")
+    span.set_attribute("meshlib.attempts", call.attempts)
+    if call.flags != "-":
+        span.set_attribute("meshlib.response_flags", call.flags)
+    if call.status >= 500 or call.error_status:
+        span.set_status(StatusCode.ERROR)
+
+
+def redacted(target: str) -> str:
+    """Path and query, with the values of parameters that usually are secrets replaced."""
+    path, mark, query = target.partition("?")
+    if not mark:
+        return path
+    parts = []
+    for item in query.split("&"):
+        name, equals, _ = item.partition("=")
+        parts.append(f"{name}=REDACTED" if equals and name.lower() in _SECRETS else item)
+    return f"{path}?{'&'.join(parts)}"
