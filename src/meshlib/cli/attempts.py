@@ -1,0 +1,45 @@
+"""Tells of each attempt as it ends, for ``meshlib call -v``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshlib.dataplane.call import Attempt, Call
+from meshlib.dataplane.events import CallObserver, Observer
+from meshlib.dataplane.outcome import Outcome
+
+__all__ = ["Attempts"]
+
+Tell = Callable[[Attempt, Outcome, float], None]
+
+
+class Attempts:
+    """An observer that passes everything on to ``inner`` and tells of each attempt."""
+
+    def __init__(self, inner: Observer | None, tell: Tell) -> None:
+        self._inner = inner
+        self._tell = tell
+
+    def call_started(self, call: Call, now: float) -> CallObserver:
+        """See ``Observer.call_started``."""
+        inner = self._inner.call_started(call, now) if self._inner is not None else None
+        return _OneCall(inner, self._tell)
+
+
+class _OneCall:
+    def __init__(self, inner: CallObserver | None, tell: Tell) -> None:
+        self._inner = inner
+        self._tell = tell
+
+    def attempt_started(self, attempt: Attempt, now: float) -> None:
+        if self._inner is not None:
+            self._inner.attempt_started(attempt, now)
+
+    def attempt_ended(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        self._tell(attempt, outcome, now - attempt.started)
+        if self._inner is not None:
+            self._inner.attempt_ended(attempt, outcome, now)
+
+    def call_ended(self, call: Call, outcome: Outcome | None, now: float) -> None:
+        if self._inner is not None:
+            self._inner.call_ended(call, outcome, now)

@@ -1,0 +1,193 @@
+"""The commands and their options; what they print stands in ``show``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from meshlib.cli import show
+from meshlib.errors import MeshError
+
+__all__ = ["meshlib"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+UNUSABLE = 2
+
+
+def _mesh_options(function: F) -> F:
+    """What every command that reads a configuration takes; each has an environment variable too."""
+    for option in (
+        click.option("--strict", is_flag=True, envvar="MESHLIB_STRICT", help="Refuse unknown fields."),
+        click.option("--labels", default="", envvar="MESHLIB_LABELS", help="The caller's labels, k=v,k=v."),
+        click.option("--namespace", default="default", envvar="MESHLIB_NAMESPACE", help="The caller's namespace."),
+        click.option(
+            "--config", "paths", multiple=True, required=True, envvar="MESHLIB_CONFIG", help="File or folder of YAML."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+_output = click.option("--output", type=click.Choice(["text", "json"]), default="text", help="For people or programs.")
+_request = (
+    click.option("-H", "--header", "headers", multiple=True, help="'Name: value', as often as needed."),
+    click.option("-X", "--method", default="GET", help="HTTP method."),
+)
+
+
+def _request_options(function: F) -> F:
+    for option in _request:
+        function = option(function)
+    return function
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="meshlib")
+def meshlib() -> None:
+    """A client-side service mesh: Istio's traffic rules inside the process."""
+
+
+@meshlib.command()
+@click.argument("url")
+@_request_options
+@_mesh_options
+@_output
+def explain(
+    url: str,
+    method: str,
+    headers: tuple[str, ...],
+    paths: tuple[str, ...],
+    namespace: str,
+    labels: str,
+    strict: bool,
+    output: str,
+) -> None:
+    """Say where a request would go, and why. Nothing is sent."""
+    with _mesh(paths, namespace, labels, strict) as mesh:
+        decision = _usable(lambda: mesh.explain(method, url, _headers(headers)))
+        problems = mesh.problems
+    if output == "json":
+        click.echo(json.dumps(decision.to_dict(), indent=2))
+    else:
+        show.decision(decision, method, url)
+    show.problems(problems)
+    sys.exit(1 if decision.action == "none" else 0)
+
+
+@meshlib.command()
+@click.argument("url")
+@_request_options
+@click.option("-d", "--data", default=None, help="Request body.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the decision, each attempt and the timing.")
+@click.option("--timeout", type=float, default=30.0, help="Seconds for each socket operation.")
+@_mesh_options
+def call(
+    url: str,
+    method: str,
+    headers: tuple[str, ...],
+    data: str | None,
+    verbose: bool,
+    timeout: float,
+    paths: tuple[str, ...],
+    namespace: str,
+    labels: str,
+    strict: bool,
+) -> None:
+    """Send a request through the mesh and print the answer, as curl does."""
+    import httpx
+
+    from meshlib.cli.attempts import Attempts
+    from meshlib.client import MeshClient
+
+    with _mesh(paths, namespace, labels, strict) as mesh:
+        if verbose:
+            decision = _usable(lambda: mesh.explain(method, url, _headers(headers)))
+            show.decision(decision, method, url)
+            mesh.observer = Attempts(mesh.observer, show.attempt)
+        with MeshClient(mesh, timeout=timeout) as client:
+            try:
+                response = client.request(method, url, headers=_headers(headers), content=data)
+            except (httpx.HTTPError, MeshError) as error:
+                show.failure(error)
+                sys.exit(1)
+        show.response(response, verbose=verbose)
+
+
+@meshlib.group()
+def config() -> None:
+    """Show what a configuration was compiled to."""
+
+
+def _config_command(name: str, help_text: str) -> None:
+    @config.command(name, help=help_text)
+    @_mesh_options
+    @_output
+    def command(paths: tuple[str, ...], namespace: str, labels: str, strict: bool, output: str) -> None:
+        from meshlib.cli import dump
+
+        with _mesh(paths, namespace, labels, strict) as mesh:
+            _usable(mesh.wait_ready)
+            rows = getattr(dump, name)(mesh.snapshot)
+            problems = mesh.problems
+        if output == "json" or name == "dump":
+            click.echo(json.dumps(rows, indent=2))
+        else:
+            show.table(name, rows)
+        show.problems(problems)
+
+
+for _name, _help in (
+    ("routes", "Every rule of every host, in order."),
+    ("clusters", "Every cluster that a rule leads to, with its policies."),
+    ("endpoints", "The endpoints of every cluster."),
+    ("dump", "All of that, as JSON."),
+):
+    _config_command(_name, _help)
+
+
+@meshlib.command()
+@click.option("--seconds", type=click.FloatRange(2.0, 600.0), default=18.0, help="About how long it runs.")
+@click.option("--no-tty", is_flag=True, help="Log lines instead of a live display.")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", help="Form of the summary.")
+def demo(seconds: float, no_tty: bool, output: str) -> None:
+    """Run a small bookshop on loopback and watch its traffic obey Istio's rules."""
+    from meshlib.cli.bookshop.story import run
+
+    sys.exit(run(seconds, live=sys.stdout.isatty() and not no_tty and output == "text", as_json=output == "json"))
+
+
+def _mesh(paths: tuple[str, ...], namespace: str, labels: str, strict: bool) -> Any:
+    from meshlib.mesh import Mesh
+
+    pairs = [pair.partition("=") for pair in labels.split(",") if pair]
+    if any(not equals for _, equals, _ in pairs):
+        _stop(f"--labels {labels!r} is not of the form k=v,k=v")
+    given = {key: value for key, _, value in pairs}
+    return _usable(lambda: Mesh(*paths, namespace=namespace, labels=given, strict=strict))
+
+
+def _headers(given: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            _stop(f"-H {text!r} is not of the form 'Name: value'")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _usable(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except (MeshError, OSError, ValueError) as error:
+        _stop(str(error))
+
+
+def _stop(message: str) -> Any:
+    click.echo(f"meshlib: {message}", err=True)
+    sys.exit(UNUSABLE)

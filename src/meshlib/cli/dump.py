@@ -1,0 +1,130 @@
+"""What a snapshot holds, as plain rows: one function for each ``meshlib config`` command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from meshlib.model.cluster import Cluster
+from meshlib.model.route import DirectResponse, Forward, Redirect, Route, RouteMatch, VirtualHost
+from meshlib.model.snapshot import Snapshot
+
+__all__ = ["clusters", "dump", "endpoints", "routes"]
+
+Row = dict[str, Any]
+
+
+def _hosts(snapshot: Snapshot) -> Iterator[VirtualHost]:
+    for name, port in snapshot.source.listing():
+        host = snapshot.virtual_host(name, port)
+        if host is not None:
+            yield host
+
+
+def _clusters(snapshot: Snapshot) -> Iterator[tuple[str, Cluster | None]]:
+    names: dict[str, None] = {}
+    for host in _hosts(snapshot):
+        for route in host.routes:
+            if isinstance(route.action, Forward):
+                names.update(dict.fromkeys(weighted.cluster for weighted in route.action.clusters))
+    for name in names:
+        yield name, snapshot.cluster(name)
+
+
+def routes(snapshot: Snapshot) -> list[Row]:
+    """One row for each rule of each host."""
+    return [
+        {
+            "host": host.name,
+            "port": host.port,
+            "virtual_service": host.virtual_service or "",
+            "rule": route.origin.rule if route.origin.rule >= 0 else "default",
+            "match": _match(route.match),
+            "action": _action(route),
+        }
+        for host in _hosts(snapshot)
+        for route in host.routes
+    ]
+
+
+def _match(match: RouteMatch) -> str:
+    parts = [] if match.path is None else [f"path {match.path.kind.value} {match.path.value}"]
+    for header in match.headers:
+        value = "present" if header.value is None else f"{header.value.kind.value} {header.value.value}"
+        parts.append(f"{'not ' if header.invert else ''}{header.name} {value}")
+    for query in match.query:
+        value = "present" if query.value is None else f"{query.value.kind.value} {query.value.value}"
+        parts.append(f"?{query.name} {value}")
+    return ", ".join(parts) or "*"
+
+
+def _action(route: Route) -> str:
+    action = route.action
+    if isinstance(action, Redirect):
+        return f"redirect {action.status}"
+    if isinstance(action, DirectResponse):
+        return f"answer {action.status}"
+    total = sum(weighted.weight for weighted in action.clusters)
+    return ", ".join(f"{100 * weighted.weight / total:g}% {weighted.cluster}" for weighted in action.clusters)
+
+
+def clusters(snapshot: Snapshot) -> list[Row]:
+    """One row for each cluster that a rule leads to."""
+    rows: list[Row] = []
+    for name, cluster in _clusters(snapshot):
+        if cluster is None:
+            rows.append({"cluster": name, "load_balancer": "does not exist", "protocol": "", "outlier": "", "tls": ""})
+            continue
+        detection = cluster.outlier_detection
+        rows.append(
+            {
+                "cluster": name,
+                "load_balancer": cluster.load_balancer.kind.value,
+                "protocol": cluster.protocol.value,
+                "outlier": "" if detection is None else f"{detection.consecutive_5xx} x 5xx",
+                "tls": cluster.tls.mode.value,
+            }
+        )
+    return rows
+
+
+def endpoints(snapshot: Snapshot) -> list[Row]:
+    """One row for each endpoint of each cluster."""
+    return [
+        {
+            "cluster": name,
+            "endpoint": endpoint.key,
+            "health": endpoint.health.value,
+            "weight": endpoint.weight,
+            "priority": group.priority,
+            "locality": str(group.locality),
+            "labels": ",".join(f"{key}={value}" for key, value in sorted(endpoint.labels.items())),
+        }
+        for name, _ in _clusters(snapshot)
+        for group in snapshot.assignment(name)
+        for endpoint in group.endpoints
+    ]
+
+
+def dump(snapshot: Snapshot) -> Row:
+    """Everything, as plain values."""
+    return {
+        "version": snapshot.version,
+        "outbound_policy": snapshot.outbound_policy.value,
+        "hosts": [_plain(asdict(host)) for host in _hosts(snapshot)],
+        "clusters": [_plain(asdict(cluster)) for _, cluster in _clusters(snapshot) if cluster is not None],
+        "endpoints": endpoints(snapshot),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return getattr(value, "value", value)
