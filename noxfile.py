@@ -1,6 +1,6 @@
 """What is run before a change lands: ``nox`` runs lint, typing, tests and examples."""
 
-import os
+import pathlib
 import shutil
 
 import nox
@@ -40,9 +40,8 @@ def tests(session: nox.Session) -> None:
 def examples(session: nox.Session) -> None:
     """Every example runs and proves what it says."""
     session.install("-e", ".[all]")
-    for name in sorted(os.listdir("examples")):
-        if name.endswith(".py"):
-            session.run("python", f"examples/{name}")
+    for path in sorted(pathlib.Path("examples").glob("*.py")):
+        session.run("python", str(path))
     session.run("meshlib", "demo", "--seconds", "6", "--no-tty")
 
 
@@ -50,9 +49,8 @@ def examples(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Print the numbers that the documentation quotes."""
     session.install("-e", ".[all]")
-    for name in sorted(os.listdir("benchmarks")):
-        if name.endswith(".py"):
-            session.run("python", f"benchmarks/{name}")
+    for path in sorted(pathlib.Path("benchmarks").glob("*.py")):
+        session.run("python", str(path))
 
 
 @nox.session

@@ -6,6 +6,7 @@ It is a daemon, started at first use, stopped with the last mesh, and made anew 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -38,9 +39,15 @@ class Background:
         """The last to let go stops the thread and waits for it, a moment at most."""
         with self._lock:
             self._holders -= 1
-            if self._holders or self._loop is None:
-                return
+        if not self._holders:
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop the thread, whoever still holds on."""
+        with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is None:
+            return
         loop.call_soon_threadsafe(loop.stop)
         if thread is not None and thread is not threading.current_thread():
             thread.join(2.0)
@@ -65,4 +72,5 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 shared = Background()
+atexit.register(shared.stop)
 os.register_at_fork(after_in_child=shared.forget)

@@ -1,7 +1,7 @@
 """Clients with a mesh beneath: an httpx client in every respect, except where its requests go.
 
-    with MeshClient("mesh/") as client:
-        client.get("http://reviews:9080/reviews/0")
+with MeshClient("mesh/") as client:
+    client.get("http://reviews:9080/reviews/0")
 """
 
 from __future__ import annotations

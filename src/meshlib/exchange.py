@@ -17,7 +17,7 @@ from meshlib.clock import Clock
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.outcome import Failure, Outcome
 from meshlib.dataplane.request import Request
-from meshlib.errors import ConnectFailure, DeadlineExceeded, MeshError, NotSent, PoolTimeout
+from meshlib.errors import ConnectFailure, DeadlineExceeded, MeshError, NotSent
 from meshlib.transport.base import (
     BlockingTransport,
     CooperativeTransport,
@@ -29,7 +29,15 @@ from meshlib.transport.base import (
 from meshlib.transport.targets import Targets
 from meshlib.transport.tls import TlsUnavailable
 
-__all__ = ["AsyncCallExchange", "CallExchange", "CountedAsyncBody", "CountedBody", "Faces", "read_request", "translated"]
+__all__ = [
+    "AsyncCallExchange",
+    "CallExchange",
+    "CountedAsyncBody",
+    "CountedBody",
+    "Faces",
+    "read_request",
+    "translated",
+]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -12,7 +12,7 @@ from meshlib.dataplane.call import Call
 from meshlib.dataplane.drivers import blocking, cooperative
 from meshlib.exchange import AsyncCallExchange, CallExchange, Faces, read_request, translated
 from meshlib.mesh import MeshSource, as_mesh
-from meshlib.transport.base import BlockingTransport, CooperativeTransport
+from meshlib.transport.cooperative import running_loop
 from meshlib.transport.targets import Targets
 from meshlib.transport.tls import TlsContexts
 
@@ -96,9 +96,15 @@ class BlockingFace(_Face):
 class CooperativeFace(_Face):
     """Drives calls from tasks."""
 
+    _loop: Any = None
+
     async def handle(self, request: Any) -> Any:
         """Send one request, through the mesh or past it."""
         mesh = self.mesh
+        loop = running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            mesh.cooperative.enter(self)
         if not mesh.is_ready:
             await mesh.await_ready()
         call, parts = self._begin(request)
@@ -115,5 +121,6 @@ class CooperativeFace(_Face):
         """Close what was made here."""
         if self._passthrough is not None:
             await self._passthrough.aclose()
+        await self.mesh.cooperative.leave(self)
         if self._owns_mesh:
             await self.mesh.aclose()

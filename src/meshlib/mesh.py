@@ -110,9 +110,7 @@ class Mesh:
     ) -> None:
         self.clock = clock
         self.rng = rng if rng is not None else random.Random()  # noqa: S311 - not for secrets
-        self.client = Client(
-            namespace, dict(labels or {}), Locality.parse(locality or ""), cluster_domain
-        )
+        self.client = Client(namespace, dict(labels or {}), Locality.parse(locality or ""), cluster_domain)
         self._providers = _providers(sources, strict)
         self._states = [ProviderState(provider.name) for provider in self._providers]
         self._ready_timeout = ready_timeout

@@ -127,9 +127,7 @@ class Feed:
     def _key(self, resource: Resource[Any]) -> Key:
         return (resource.kind, resource.metadata.namespace or self.options.client.namespace, resource.metadata.name)
 
-    def _validated(
-        self, chosen: dict[Key, Resource[Any]], problems: list[Problem]
-    ) -> dict[Key, Resource[Any]]:
+    def _validated(self, chosen: dict[Key, Resource[Any]], problems: list[Problem]) -> dict[Key, Resource[Any]]:
         good: dict[Key, Resource[Any]] = {}
         for key, resource in chosen.items():
             found = validate(resource)

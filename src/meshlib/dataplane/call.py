@@ -25,7 +25,7 @@ from meshlib.dataplane.outcome import Failure, Outcome
 from meshlib.dataplane.reply import LocalReply
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.state import EndpointState
-from meshlib.errors import DeadlineExceeded, MeshError, NoCluster, NoHealthyUpstream, Overflow
+from meshlib.errors import DeadlineExceeded, MeshError, NoHealthyUpstream
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.route import Route, VirtualHost
@@ -238,9 +238,7 @@ class Call:
             raise self.error(DeadlineExceeded, self.ran_out())
         prepared = self._prepared
         assert prepared is not None, "a call with an answer is not sent"
-        state = prepared.pick(
-            self.request, self._rng, now, self.hash_key, self._tried, self._retry_hosts()
-        )
+        state = prepared.pick(self.request, self._rng, now, self.hash_key, self._tried, self._retry_hosts())
         if state is None:
             raise self.error(NoHealthyUpstream, f"no healthy endpoint among {prepared.describe()}")
         prepared.admit(self, state)

@@ -32,7 +32,17 @@ class PreparedCluster:
         gate: Bounds HTTP/1.1 connections; None when unlimited.
     """
 
-    __slots__ = ("_detector", "_max_requests", "_members", "_original", "_picker", "assignment", "cluster", "gate", "state")
+    __slots__ = (
+        "_detector",
+        "_max_requests",
+        "_members",
+        "_original",
+        "_picker",
+        "assignment",
+        "cluster",
+        "gate",
+        "state",
+    )
 
     def __init__(self, cluster: Cluster, state: ClusterState, assignment: Assignment, now: float, rng: random.Random):
         self.cluster = cluster
@@ -89,9 +99,8 @@ class PreparedCluster:
             port = self.cluster.target_port or request.port
             return self.state.dynamic(Endpoint(request.host, port), now)
         detector = self._detector
-        if detector is not None and detector.next_sweep is not None and now >= detector.next_sweep:
-            if detector.sweep(now):
-                self.refresh(rng)
+        if detector is not None and detector.is_due(now) and detector.sweep(now):
+            self.refresh(rng)
         return self._picker.pick(rng, hash_key, tried, redraws)
 
     def admit(self, call: Call, state: EndpointState) -> None:
@@ -136,13 +145,13 @@ class PreparedCluster:
         with self.state.lock:
             self.state.retries -= 1
 
-    def _retry_limit(self) -> float | None:
+    def _retry_limit(self) -> int | None:
         limits = self.cluster.circuit_breaker
         if limits.retry_budget is None:
             return limits.max_retries
         pending = self.gate.pending if self.gate is not None else 0
         budget = limits.retry_budget
-        return max(budget.min_concurrency, budget.ratio * (self.state.active + pending))
+        return max(budget.min_concurrency, int(budget.ratio * (self.state.active + pending)))
 
     def describe(self) -> str:
         """``3 endpoints of <cluster>, 1 ejected``, for error texts."""

@@ -98,7 +98,8 @@ class Decision:
             "action": self.action,
             "flag": self.flag or None,
             "destinations": [destination.to_dict() for destination in self.destinations],
-            **{**empty, **self.details},
+            **empty,
+            **self.details,
             "reasons": list(self.reasons),
         }
 

@@ -28,7 +28,8 @@ def begin(
     """
     host = prepared.host(request.host, request.port)
     if host is None:
-        return _unknown(prepared, request)
+        _refuse_unknown(prepared, request)
+        return None
     bound = host.find(request, rng)
     destination = bound.draw(rng) if bound is not None else None
     call = Call(request, host.host, bound, destination, now, rng)
@@ -45,7 +46,7 @@ def begin(
     return call
 
 
-def _unknown(prepared: Prepared, request: Request) -> None:
+def _refuse_unknown(prepared: Prepared, request: Request) -> None:
     if prepared.snapshot.outbound_policy is OutboundPolicy.REGISTRY_ONLY:
         raise NoRoute(f"host {request.host}:{request.port} is not in the registry, and the mesh is REGISTRY_ONLY")
 
@@ -74,4 +75,3 @@ def _local_answer(bound: BoundRoute, request: Request) -> LocalReply | None:
 def _described(host: PreparedHost) -> str:
     virtual_service = host.host.virtual_service
     return f"VirtualService {virtual_service}" if virtual_service else f"host {host.host.name}"
-

@@ -143,7 +143,6 @@ class ClusterState:
             elif now - state.left_at > self.KEEP and not state.active:
                 del self.endpoints[key]
 
-
     def summary(self) -> dict[str, Any]:
         """Plain values for status pages."""
         with self.lock:

@@ -21,8 +21,8 @@ _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 class FileProvider:
     """Serves the objects of a file, or of all ``.yaml``, ``.yml`` and ``.json`` files below a folder.
 
-    Hidden files and folders are passed over; a Kubernetes volume's swap of ``..data`` is noticed. Changes are noticed by
-    the operating system where it can (``watchfiles``), and by looking every ``poll`` seconds in any case.
+    Hidden files and folders are passed over; a Kubernetes volume's swap of ``..data`` is noticed. Changes are
+    noticed by the operating system where it can (``watchfiles``), and by looking every ``poll`` seconds in any case.
 
     Args:
         path: File or folder.

@@ -16,7 +16,7 @@ from meshlib.transport.base import Target, Timeouts
 
 __all__ = ["Bounded", "PinnedAsyncBackend", "PinnedBackend"]
 
-SocketOptions = Iterable[tuple[int, int, int]] | None
+SocketOptions = Iterable[Any] | None
 
 
 class Bounded(threading.local):

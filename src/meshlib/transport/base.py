@@ -172,6 +172,14 @@ class CooperativeTransport(Protocol):
         """As ``BlockingTransport.send``; cancellation at any await leaves no connection behind."""
         ...
 
+    def enter(self, user: object) -> None:
+        """``user`` sends in the running event loop from now on."""
+        ...
+
+    async def leave(self, user: object) -> None:
+        """``user`` is done in the running event loop; the last one out closes its connections."""
+        ...
+
     async def aclose(self) -> None:
         """Close every connection of the running event loop. Idempotent."""
         ...

@@ -40,7 +40,7 @@ class BlockingPools:
         version = response.extensions.get("http_version", b"HTTP/1.1")
         reason = response.extensions.get("reason_phrase", b"")
         body = _Body(response, timeouts, self._bounded)
-        return WireResponse(response.status, list(response.headers), body, version, reason, response.extensions)
+        return WireResponse(response.status, list(response.headers), body, version, reason, dict(response.extensions))
 
     def close(self) -> None:
         """See ``BlockingTransport.close``."""

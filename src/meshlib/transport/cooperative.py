@@ -17,12 +17,12 @@ from meshlib.transport.backends import PinnedAsyncBackend
 from meshlib.transport.base import Target, Timeouts, WireRequest, WireResponse
 from meshlib.transport.wire import as_httpcore, as_wire_error, pool_options
 
-__all__ = ["CooperativePools"]
+__all__ = ["CooperativePools", "running_loop"]
 
 Pools = dict[Target, httpcore.AsyncConnectionPool]
 
 
-def _running_loop() -> Any:
+def running_loop() -> Any:
     """The running event loop, as an object that lives exactly as long as it does."""
     try:
         return asyncio.get_running_loop()
@@ -39,6 +39,21 @@ class CooperativePools:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._loops: weakref.WeakKeyDictionary[Any, Pools] = weakref.WeakKeyDictionary()
+        self._users: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
+
+    def enter(self, user: object) -> None:
+        """``user`` sends in the running event loop from now on; see ``leave``."""
+        with self._lock:
+            self._users.setdefault(running_loop(), weakref.WeakSet()).add(user)
+
+    async def leave(self, user: object) -> None:
+        """``user`` is done in the running event loop; the last one out closes its connections."""
+        with self._lock:
+            users = self._users.get(running_loop())
+            if users is not None:
+                users.discard(user)
+        if not users:
+            await self.aclose()
 
     async def send(self, target: Target, request: WireRequest) -> WireResponse:
         """See ``CooperativeTransport.send``."""
@@ -54,19 +69,20 @@ class CooperativePools:
         version = response.extensions.get("http_version", b"HTTP/1.1")
         reason = response.extensions.get("reason_phrase", b"")
         body = _AsyncBody(response, request.timeouts)
-        return WireResponse(response.status, list(response.headers), body, version, reason, response.extensions)
+        return WireResponse(response.status, list(response.headers), body, version, reason, dict(response.extensions))
 
     async def aclose(self) -> None:
         """See ``CooperativeTransport.aclose``."""
-        pools = self._loops.pop(_running_loop(), {}) if self._pid == os.getpid() else {}
+        pools = self._loops.pop(running_loop(), {}) if self._pid == os.getpid() else {}
         for pool in pools.values():
             await pool.aclose()
 
     def _pools(self) -> Pools:
         if self._pid != os.getpid():
             self._lock = threading.Lock()
-            self._loops, self._pid = weakref.WeakKeyDictionary(), os.getpid()
-        loop = _running_loop()
+            self._loops, self._users = weakref.WeakKeyDictionary(), weakref.WeakKeyDictionary()
+            self._pid = os.getpid()
+        loop = running_loop()
         pools = self._loops.get(loop)
         if pools is None:
             with self._lock:
@@ -80,7 +96,7 @@ class _AsyncBody:
     def __init__(self, response: httpcore.Response, timeouts: Timeouts) -> None:
         self._response = response
         self._timeouts = timeouts
-        self._loop = _running_loop()
+        self._loop = running_loop()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:

@@ -32,9 +32,15 @@ class Targets:
         """
         cluster, state = attempt.cluster, attempt.state
         known = state.target
-        if known is not None and known[0] is cluster and known[1] is caller_tls and known[2].server_name in (
-            "",
-            call.request.host,
+        if (
+            known is not None
+            and known[0] is cluster
+            and known[1] is caller_tls
+            and known[2].server_name
+            in (
+                "",
+                call.request.host,
+            )
         ):
             found: Target = known[2]
             return found

@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Listener
 
-    def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
+    def do_GET(self) -> None:
         status, body = self.server.served_by.respond({name.lower(): value for name, value in self.headers.items()})
         raw = json.dumps(body).encode()
         self.send_response(status)
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(raw)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as in http.server
+    def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
 

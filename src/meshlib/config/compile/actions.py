@@ -13,16 +13,12 @@ from meshlib.config.compile.header_ops import authority_of, joined, request_ops,
 from meshlib.config.compile.retries import retry_policy
 from meshlib.config.resources import virtual_service as api
 from meshlib.model import route as model
+from meshlib.model.grpc_status import GRPC_STATUS_NAMES
 from meshlib.model.policy import Abort, Delay, Fault, HashKey
 from meshlib.model.route import NO_HEADERS
 
 __all__ = ["Actions", "fault_of", "forward_of", "parts_per_million"]
 
-_GRPC_CODES = (
-    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
-    "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
-    "UNAUTHENTICATED"
-).split()
 _MILLION = 1_000_000
 
 
@@ -142,7 +138,7 @@ def fault_of(given: api.HTTPFaultInjection | None) -> Fault | None:
         delay = Delay(given.delay.fixed_delay, share)
     if given.abort is not None:
         status = given.abort.grpc_status
-        code = _GRPC_CODES.index(status) if status in _GRPC_CODES else None
+        code = GRPC_STATUS_NAMES.index(status) if status in GRPC_STATUS_NAMES else None
         abort = Abort(parts_per_million(given.abort.percentage), given.abort.http_status or None, code)
     return Fault(delay, abort)
 

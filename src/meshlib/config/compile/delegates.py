@@ -68,9 +68,7 @@ def _joined(root: str, own: str) -> str:
     return "-".join(part for part in (root, own) if part)
 
 
-def _matches(
-    roots: Sequence[HTTPMatchRequest], own: Sequence[HTTPMatchRequest]
-) -> list[HTTPMatchRequest] | None:
+def _matches(roots: Sequence[HTTPMatchRequest], own: Sequence[HTTPMatchRequest]) -> list[HTTPMatchRequest] | None:
     """The combined matches; None when one of the delegate's fits none of the root's."""
     if not roots or not own:
         return [*roots, *own]

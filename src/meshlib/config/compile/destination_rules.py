@@ -1,7 +1,7 @@
 """Which DestinationRule is in force for a service, as a client sees it.
 
-Source: Istio ``push_context.go`` (``destinationRule``), ``destination_rule.go`` (``mergeDestinationRule``): the client's
-namespace, the service's, the root's; in each the most specific host; no inheritance between the three.
+Source: Istio ``push_context.go`` (``destinationRule``), ``destination_rule.go`` (``mergeDestinationRule``): the
+client's namespace, the service's, the root's; in each the most specific host; no inheritance between the three.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshlib.config.compile.endpoints import selects
-from meshlib.model.hosts import HostIndex, expand
 from meshlib.config.compile.registry import age
 from meshlib.config.compile.visibility import is_private, visible
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.destination_rule import DestinationRuleSpec, Subset, TrafficPolicy
+from meshlib.model.hosts import HostIndex, expand
 from meshlib.model.snapshot import Client
 
 __all__ = ["DestinationRules", "Rule"]
@@ -104,7 +104,11 @@ def _choose(rules: list[Rule], client: Client) -> Rule | None:
 
 
 def _rule(
-    resource: Resource[DestinationRuleSpec], namespace: str, domain: str, export: tuple[str, ...], labels: dict[str, str]
+    resource: Resource[DestinationRuleSpec],
+    namespace: str,
+    domain: str,
+    export: tuple[str, ...],
+    labels: dict[str, str],
 ) -> Rule:
     spec = resource.spec
     subsets: dict[str, tuple[Subset, str]] = {}
@@ -124,5 +128,3 @@ def _merged(older: Rule, newer: Rule) -> Rule:
         older.export_to,
         older.selector,
     )
-
-

@@ -158,9 +158,7 @@ def from_entry(
         return []
     found = [_of_workload(service, port, entry, entry.labels, "") for entry in spec.endpoints]
     found.extend(
-        _of_workload(
-            service, port, entry.spec, {**entry.spec.labels, **entry.metadata.labels}, entry.metadata.name
-        )
+        _of_workload(service, port, entry.spec, {**entry.spec.labels, **entry.metadata.labels}, entry.metadata.name)
         for entry in selected
     )
     is_dns = service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)

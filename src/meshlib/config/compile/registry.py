@@ -8,13 +8,13 @@ from copy import copy
 from typing import Any
 
 from meshlib.config.compile.endpoints import from_endpoints, from_entry, from_slices, selects
-from meshlib.model.hosts import HostIndex
 from meshlib.config.compile.services import Port, Resolution, Service, kubernetes_protocol, parse_protocol
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.kubernetes import KubernetesServiceSpec
 from meshlib.config.resources.service_entry import Location, ServiceEntrySpec
 from meshlib.config.resources.service_entry import Resolution as EntryResolution
 from meshlib.model.endpoint import Endpoint
+from meshlib.model.hosts import HostIndex
 
 __all__ = ["ENDPOINT_KINDS", "Registry", "age"]
 

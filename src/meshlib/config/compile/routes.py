@@ -26,7 +26,8 @@ def flatten(
     skipped: list[SkippedRule] = []
     ended = ""
     for index, rule in rules.http:
-        for number, match in list(enumerate(rule.match)) or [(None, None)]:
+        matches: list[tuple[int | None, HTTPMatchRequest | None]] = [*enumerate(rule.match)]
+        for number, match in matches or [(None, None)]:
             name = _name(rule, match)
             reason = ended or (inapplicable(match, client, port) if match is not None else None)
             if reason:

@@ -41,9 +41,7 @@ class AppProtocol(Enum):
         return self in (AppProtocol.HTTPS, AppProtocol.TLS)
 
 
-_HTTP = frozenset(
-    {AppProtocol.HTTP, AppProtocol.HTTP2, AppProtocol.HTTP_PROXY, AppProtocol.GRPC, AppProtocol.GRPC_WEB}
-)
+_HTTP = frozenset({AppProtocol.HTTP, AppProtocol.HTTP2, AppProtocol.HTTP_PROXY, AppProtocol.GRPC, AppProtocol.GRPC_WEB})
 _HTTP2 = frozenset({AppProtocol.HTTP2, AppProtocol.GRPC, AppProtocol.GRPC_WEB})
 _BY_NAME = {kind.value.lower(): kind for kind in AppProtocol}
 _WELL_KNOWN_TCP = frozenset({25, 53, 3306, 27017})

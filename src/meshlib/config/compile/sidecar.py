@@ -1,8 +1,9 @@
 """Sidecar objects: what a client may see, and what happens to the rest.
 
-Source: Istio ``pilot/pkg/model/sidecar.go``: the client's namespace with a fitting selector, then without, then the root
-namespace without; an object without ``egress`` imports everything; an empty ``outboundTrafficPolicy`` is REGISTRY_ONLY.
-"""
+Source: Istio ``pilot/pkg/model/sidecar.go``: the client's namespace with a fitting selector, then without, then
+the root namespace without; an object without ``egress`` imports everything; an empty ``outboundTrafficPolicy``
+is
+REGISTRY_ONLY."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshlib.config.compile.endpoints import selects
-from meshlib.model.hosts import matches
 from meshlib.config.compile.registry import age
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.service_entry import MeshConfig, OutboundTrafficMode, OutboundTrafficPolicy, SidecarSpec
+from meshlib.model.hosts import matches
 from meshlib.model.snapshot import Client, OutboundPolicy
 
 __all__ = ["Scope", "scope_for"]

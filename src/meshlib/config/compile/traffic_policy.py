@@ -1,7 +1,7 @@
 """The effective policy of a host, subset and port, block by block, with the object and field of each value.
 
-Source: Istio ``util.go`` / ``cluster_builder.go``: a port-level entry replaces everything for its port; a subset's block
-replaces the host's whole block, never a part of it; what is left out falls back to the mesh's defaults.
+Source: Istio ``util.go`` / ``cluster_builder.go``: a port-level entry replaces everything for its port; a
+subset's block replaces the host's whole block, never a part of it; what is left out falls back to the mesh's defaults.
 """
 
 from __future__ import annotations

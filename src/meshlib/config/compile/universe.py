@@ -10,7 +10,6 @@ from meshlib.config.compile.actions import Actions, forward_of
 from meshlib.config.compile.clusters import build_cluster
 from meshlib.config.compile.destination_rules import DestinationRules, Rule
 from meshlib.config.compile.endpoints import selects
-from meshlib.model.hosts import expand, is_ip, spellings
 from meshlib.config.compile.registry import ENDPOINT_KINDS, Registry
 from meshlib.config.compile.routes import flatten
 from meshlib.config.compile.services import Port, Resolution, Service
@@ -23,6 +22,7 @@ from meshlib.config.resources.service_entry import MeshConfig
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import Cluster, cluster_name
 from meshlib.model.endpoint import Assignment, Endpoint, LocalityEndpoints
+from meshlib.model.hosts import expand, is_ip, spellings
 from meshlib.model.policy import HashKey
 from meshlib.model.route import Route, RouteMatch, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import Client, OutboundPolicy

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshlib.config.compile.delegates import with_delegates
-from meshlib.model.hosts import HostIndex, expand
 from meshlib.config.compile.registry import age
 from meshlib.config.compile.visibility import is_private, is_public, visible
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.virtual_service import HTTPRoute, VirtualServiceSpec
+from meshlib.model.hosts import HostIndex, expand
 
 __all__ = ["MeshRules", "VirtualServices", "in_mesh"]
 
@@ -55,9 +55,7 @@ class VirtualServices:
 
     def __init__(self, resources: Iterable[Resource[Any]], namespace: str, domain: str, default: Sequence[str]) -> None:
         objects = sorted((r for r in resources if r.kind == "VirtualService"), key=age)
-        delegates = {
-            (r.metadata.namespace or namespace, r.metadata.name): r for r in objects if not r.spec.hosts
-        }
+        delegates = {(r.metadata.namespace or namespace, r.metadata.name): r for r in objects if not r.spec.hosts}
         self._views: dict[str, HostIndex[MeshRules]] = {}
         self._all = [
             _rules(r, namespace, domain, tuple(r.spec.export_to or default), delegates, default)

@@ -114,7 +114,20 @@ class WarmupConfiguration(Message):
 class LoadBalancerSettings(Message):
     """Which endpoint."""
 
-    simple: Annotated[SimpleLB, numbered(SimpleLB.UNSPECIFIED, SimpleLB.LEAST_CONN, SimpleLB.RANDOM, SimpleLB.PASSTHROUGH, SimpleLB.ROUND_ROBIN, SimpleLB.LEAST_REQUEST)] | None = None
+    simple: (
+        Annotated[
+            SimpleLB,
+            numbered(
+                SimpleLB.UNSPECIFIED,
+                SimpleLB.LEAST_CONN,
+                SimpleLB.RANDOM,
+                SimpleLB.PASSTHROUGH,
+                SimpleLB.ROUND_ROBIN,
+                SimpleLB.LEAST_REQUEST,
+            ),
+        ]
+        | None
+    ) = None
     consistent_hash: ConsistentHashLB | None = None
     locality_lb_setting: LocalityLoadBalancerSetting | None = None
     zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
@@ -163,7 +176,9 @@ class HTTPSettings(Message):
     max_requests_per_connection: int = 0
     max_retries: int = 0
     idle_timeout: Duration | None = None
-    h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(H2UpgradePolicy.DEFAULT, H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)] = H2UpgradePolicy.DEFAULT
+    h2_upgrade_policy: Annotated[
+        H2UpgradePolicy, numbered(H2UpgradePolicy.DEFAULT, H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)
+    ] = H2UpgradePolicy.DEFAULT
     use_client_protocol: bool = False
     max_concurrent_streams: int = 0
     http2_keep_alive: Http2KeepAlive | None = None
@@ -203,7 +218,10 @@ class ClientTLSMode(StrEnum):
 class ClientTLSSettings(Message):
     """TLS towards the endpoints; an empty object is ``DISABLE``."""
 
-    mode: Annotated[ClientTLSMode, numbered(ClientTLSMode.DISABLE, ClientTLSMode.SIMPLE, ClientTLSMode.MUTUAL, ClientTLSMode.ISTIO_MUTUAL)] = ClientTLSMode.DISABLE
+    mode: Annotated[
+        ClientTLSMode,
+        numbered(ClientTLSMode.DISABLE, ClientTLSMode.SIMPLE, ClientTLSMode.MUTUAL, ClientTLSMode.ISTIO_MUTUAL),
+    ] = ClientTLSMode.DISABLE
     client_certificate: str = ""
     private_key: str = ""
     ca_certificates: str = ""

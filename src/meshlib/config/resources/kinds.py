@@ -48,7 +48,5 @@ KINDS: dict[str, Kind] = {
     "Service": Kind("", frozenset({"v1"}), KubernetesServiceSpec, istio=False),
     "Pod": Kind("", frozenset({"v1"}), PodSpec, istio=False),
     "Endpoints": Kind("", frozenset({"v1"}), EndpointsSpec, field="", istio=False),
-    "EndpointSlice": Kind(
-        "discovery.k8s.io", frozenset({"v1", "v1beta1"}), EndpointSliceSpec, field="", istio=False
-    ),
+    "EndpointSlice": Kind("discovery.k8s.io", frozenset({"v1", "v1beta1"}), EndpointSliceSpec, field="", istio=False),
 }

@@ -190,8 +190,7 @@ def _path(field: str, loc: tuple[int | str, ...]) -> str:
 def _unknown_fields(spec: Message, kind: Kind, resource: Resource[Any], strict: bool) -> list[Problem]:
     homes = _homes(kind.spec)
     return [
-        _unknown(field, path, type(owner), resource, strict, homes)
-        for owner, field, path in _extras(spec, kind.field)
+        _unknown(field, path, type(owner), resource, strict, homes) for owner, field, path in _extras(spec, kind.field)
     ]
 
 

@@ -83,7 +83,12 @@ class ServiceEntrySpec(Message):
     addresses: list[str] = Field(default_factory=list)
     ports: list[ServicePort] = Field(default_factory=list)
     location: Annotated[Location, numbered(Location.MESH_EXTERNAL, Location.MESH_INTERNAL)] = Location.MESH_EXTERNAL
-    resolution: Annotated[Resolution, numbered(Resolution.NONE, Resolution.STATIC, Resolution.DNS, Resolution.DNS_ROUND_ROBIN, Resolution.DYNAMIC_DNS)] = Resolution.NONE
+    resolution: Annotated[
+        Resolution,
+        numbered(
+            Resolution.NONE, Resolution.STATIC, Resolution.DNS, Resolution.DNS_ROUND_ROBIN, Resolution.DYNAMIC_DNS
+        ),
+    ] = Resolution.NONE
     endpoints: list[WorkloadEntrySpec] = Field(default_factory=list)
     workload_selector: LabelsSelector | None = None
     export_to: list[str] = Field(default_factory=list)
@@ -101,7 +106,9 @@ class OutboundTrafficMode(StrEnum):
 class OutboundTrafficPolicy(Message):
     """What happens to unknown hosts; an empty object is REGISTRY_ONLY."""
 
-    mode: Annotated[OutboundTrafficMode, numbered(OutboundTrafficMode.REGISTRY_ONLY, OutboundTrafficMode.ALLOW_ANY)] = OutboundTrafficMode.REGISTRY_ONLY
+    mode: Annotated[OutboundTrafficMode, numbered(OutboundTrafficMode.REGISTRY_ONLY, OutboundTrafficMode.ALLOW_ANY)] = (
+        OutboundTrafficMode.REGISTRY_ONLY
+    )
     egress_proxy: Destination | None = None
 
 
@@ -145,7 +152,10 @@ class MutualTLSMode(StrEnum):
 class MutualTLS(Message):
     """What a server accepts."""
 
-    mode: Annotated[MutualTLSMode, numbered(MutualTLSMode.UNSET, MutualTLSMode.DISABLE, MutualTLSMode.PERMISSIVE, MutualTLSMode.STRICT)] = MutualTLSMode.UNSET
+    mode: Annotated[
+        MutualTLSMode,
+        numbered(MutualTLSMode.UNSET, MutualTLSMode.DISABLE, MutualTLSMode.PERMISSIVE, MutualTLSMode.STRICT),
+    ] = MutualTLSMode.UNSET
 
 
 class PeerAuthenticationSpec(Message):
@@ -173,7 +183,9 @@ class MeshConfig(Message):
     outbound_traffic_policy: OutboundTrafficPolicy = OutboundTrafficPolicy(mode=OutboundTrafficMode.ALLOW_ANY)
     locality_lb_setting: LocalityLoadBalancerSetting | None = LocalityLoadBalancerSetting(enabled=True)
     enable_auto_mtls: bool = True
-    h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)] = H2UpgradePolicy.DO_NOT_UPGRADE
+    h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)] = (
+        H2UpgradePolicy.DO_NOT_UPGRADE
+    )
     default_service_export_to: list[str] = Field(default_factory=lambda: ["*"])
     default_virtual_service_export_to: list[str] = Field(default_factory=lambda: ["*"])
     default_destination_rule_export_to: list[str] = Field(default_factory=lambda: ["*"])

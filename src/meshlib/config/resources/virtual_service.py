@@ -128,7 +128,13 @@ class HTTPRedirect(Message):
     prefix_rewrite: str = ""
     authority: str = ""
     port: int | None = None
-    derive_port: Annotated[RedirectPortSelection, numbered(RedirectPortSelection.FROM_PROTOCOL_DEFAULT, RedirectPortSelection.FROM_REQUEST_PORT)] | None = None
+    derive_port: (
+        Annotated[
+            RedirectPortSelection,
+            numbered(RedirectPortSelection.FROM_PROTOCOL_DEFAULT, RedirectPortSelection.FROM_REQUEST_PORT),
+        ]
+        | None
+    ) = None
     scheme: str = ""
     redirect_code: int = 0
 
@@ -223,7 +229,10 @@ class CorsPolicy(Message):
     expose_headers: list[str] = Field(default_factory=list)
     max_age: Duration | None = None
     allow_credentials: bool | None = None
-    unmatched_preflights: Annotated[UnmatchedPreflights, numbered(UnmatchedPreflights.UNSPECIFIED, UnmatchedPreflights.FORWARD, UnmatchedPreflights.IGNORE)] = UnmatchedPreflights.UNSPECIFIED
+    unmatched_preflights: Annotated[
+        UnmatchedPreflights,
+        numbered(UnmatchedPreflights.UNSPECIFIED, UnmatchedPreflights.FORWARD, UnmatchedPreflights.IGNORE),
+    ] = UnmatchedPreflights.UNSPECIFIED
 
 
 class Delegate(Message):

@@ -1,4 +1,4 @@
-"""Istio's validation of single objects: what the API server's webhook and ``istioctl validate`` refuse or warn about."""
+"""Istio's validation of single objects: what the API server's webhook refuses or warns about."""
 
 from meshlib.config.validation.check import validate
 

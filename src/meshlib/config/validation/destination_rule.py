@@ -204,6 +204,6 @@ def _tls(report: Report, tls: api.ClientTLSSettings, path: str) -> None:
                 report.error(f"{path}.{name}", f"{name} is required in mode MUTUAL")
     if tls.ca_crl and tls.credential_name:
         report.error(f"{path}.caCrl", "caCrl does not go with credentialName")
-    if tls.insecure_skip_verify and tls.mode in (api.ClientTLSMode.SIMPLE, api.ClientTLSMode.MUTUAL):
-        if tls.ca_certificates or tls.subject_alt_names:
-            report.error(f"{path}.insecureSkipVerify", "nothing is verified, so CA and names mean nothing")
+    unverified = tls.insecure_skip_verify and tls.mode in (api.ClientTLSMode.SIMPLE, api.ClientTLSMode.MUTUAL)
+    if unverified and (tls.ca_certificates or tls.subject_alt_names):
+        report.error(f"{path}.insecureSkipVerify", "nothing is verified, so CA and names mean nothing")

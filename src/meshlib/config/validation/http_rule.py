@@ -7,19 +7,30 @@ from collections.abc import Mapping
 from meshlib.config.resources import virtual_service as api
 from meshlib.config.validation import primitives as check
 from meshlib.config.validation.report import Report
+from meshlib.model.grpc_status import GRPC_STATUS_NAMES
 
 __all__ = ["destination", "http_rule", "string_match", "weights"]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"})
 _RETRY_WORDS = frozenset(
-    "5xx gateway-error reset reset-before-request connect-failure retriable-4xx refused-stream retriable-status-codes "
-    "retriable-headers envoy-ratelimited http3-post-connect-failure cancelled deadline-exceeded internal "
-    "resource-exhausted unavailable".split()
-)
-_GRPC_NAMES = frozenset(
-    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
-    "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
-    "UNAUTHENTICATED".split()
+    {
+        "5xx",
+        "gateway-error",
+        "reset",
+        "reset-before-request",
+        "connect-failure",
+        "retriable-4xx",
+        "refused-stream",
+        "retriable-status-codes",
+        "retriable-headers",
+        "envoy-ratelimited",
+        "http3-post-connect-failure",
+        "cancelled",
+        "deadline-exceeded",
+        "internal",
+        "resource-exhausted",
+        "unavailable",
+    }
 )
 _CLAIM = "@request.auth.claims"
 _BODY_ERROR, _BODY_WARNING = 1_000_000, 100_000
@@ -118,9 +129,7 @@ def _match(report: Report, match: api.HTTPMatchRequest, path: str, gateway_only:
         report.error(f"{path}.sourceNamespace", problem)
 
 
-def _header_condition(
-    report: Report, name: str, value: api.StringMatch | None, path: str, gateway_only: bool
-) -> None:
+def _header_condition(report: Report, name: str, value: api.StringMatch | None, path: str, gateway_only: bool) -> None:
     if name.startswith(_CLAIM):
         if not gateway_only:
             report.error(path, "conditions on JWT claims are for gateways only")
@@ -234,8 +243,10 @@ def _rewrite(report: Report, rule: api.HTTPRoute, path: str) -> None:
 
 
 def _redirect(report: Report, rule: api.HTTPRoute, given: api.HTTPRedirect, path: str) -> None:
-    if given.port is None and given.derive_port is None and not (
-        given.uri or given.prefix_rewrite or given.authority or given.scheme
+    if (
+        given.port is None
+        and given.derive_port is None
+        and not (given.uri or given.prefix_rewrite or given.authority or given.scheme)
     ):
         report.error(path, "one of uri, prefixRewrite, authority, port and scheme is needed")
     if given.uri and given.prefix_rewrite:
@@ -286,7 +297,7 @@ def _fault_abort(report: Report, abort: api.FaultAbort, path: str) -> None:
     _percent(report, abort.percentage, f"{path}.percentage", least=0.0001)
     if abort.http2_error is not None:
         report.error(f"{path}.http2Error", "http2Error is not supported")
-    if abort.grpc_status is not None and abort.grpc_status not in _GRPC_NAMES:
+    if abort.grpc_status is not None and abort.grpc_status not in GRPC_STATUS_NAMES:
         report.error(f"{path}.grpcStatus", f"{abort.grpc_status!r} is not a gRPC status name")
     if abort.http_status is not None and not 200 <= abort.http_status <= 600:
         report.error(f"{path}.httpStatus", f"status {abort.http_status} is not within 200..600")

@@ -123,7 +123,7 @@ def header_name(name: str) -> str | None:
 
 def header_value(value: str) -> str | None:
     """A header value: no control characters, and every ``%`` part of a ``%VARIABLE%`` or doubled."""
-    if any(ord(character) < 32 and character != "\t" or ord(character) == 127 for character in value):
+    if any((ord(character) < 32 and character != "\t") or ord(character) == 127 for character in value):
         return f"{value!r} holds control characters"
     rest = re.sub(r"%%|%[A-Z_]+(?:\([^)]*\))?(?::[0-9]+)?%", "", value)
     return f"{value!r} holds a single '%': write '%%' or a '%VARIABLE%'" if "%" in rest else None

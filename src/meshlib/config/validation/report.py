@@ -31,6 +31,4 @@ class Report:
         """A finding with a code of its own."""
         origin = self.resource.origin
         line = origin.line(path)
-        self.problems.append(
-            Problem(code, name, level, self.resource.id, message, origin.source, line, path)
-        )
+        self.problems.append(Problem(code, name, level, self.resource.id, message, origin.source, line, path))

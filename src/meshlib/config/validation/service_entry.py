@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from meshlib.model.hosts import is_ip
 from meshlib.config.resources import service_entry as api
 from meshlib.config.validation import primitives as check
 from meshlib.config.validation.report import Report
+from meshlib.model.hosts import is_ip
 
 __all__ = ["service_entry", "sidecar", "workload_entry"]
 
-_PROTOCOLS = frozenset("http https grpc grpc-web http2 mongo tcp tls redis mysql udp".split())
+_PROTOCOLS = frozenset(["http", "https", "grpc", "grpc-web", "http2", "mongo", "tcp", "tls", "redis", "mysql", "udp"])
 _DNS = frozenset({api.Resolution.DNS, api.Resolution.DNS_ROUND_ROBIN})
-
 
 
 def service_entry(report: Report, spec: api.ServiceEntrySpec) -> None:
@@ -134,7 +133,7 @@ def sidecar(report: Report, spec: api.SidecarSpec) -> None:
             bare = namespace.removeprefix("~")
             if not slash or not name:
                 report.error(f"{path}[{index}]", f"{host!r} is not of the form 'namespace/dnsName'")
-            elif bare not in ("*", ".", "") and (problem := check.dns_label(bare)):
-                report.error(f"{path}[{index}]", problem)
-            elif name != "*" and (problem := check.wildcard_host(name)):
+            elif (bare not in ("*", ".", "") and (problem := check.dns_label(bare))) or (
+                name != "*" and (problem := check.wildcard_host(name))
+            ):
                 report.error(f"{path}[{index}]", problem)

@@ -5,12 +5,12 @@ Source: Istio ``pkg/config/validation/virtualservice.go`` and the ``http`` rules
 
 from __future__ import annotations
 
-from meshlib.model.hosts import is_ip, matches, subset_of
 from meshlib.config.resources import virtual_service as api
 from meshlib.config.validation import primitives as check
 from meshlib.config.validation.http_rule import destination, http_rule, weights
 from meshlib.config.validation.report import Report
 from meshlib.config.validation.unreachable import unreachable
+from meshlib.model.hosts import is_ip, matches, subset_of
 
 __all__ = ["virtual_service"]
 

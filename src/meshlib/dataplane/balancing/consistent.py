@@ -18,7 +18,9 @@ __all__ = ["Maglev", "Ring", "maglev_table", "ring_entries"]
 MAX_RING = 8 * 1024 * 1024
 
 
-def ring_entries(hosts: Sequence[tuple[str, int]], minimum: int = 1024, maximum: int = MAX_RING) -> list[tuple[int, int]]:
+def ring_entries(
+    hosts: Sequence[tuple[str, int]], minimum: int = 1024, maximum: int = MAX_RING
+) -> list[tuple[int, int]]:
     """The ring of weighted hosts, as (hash, index of the host) in order of the hash.
 
     Each host gets entries in proportion to its weight; the ring is as small as that allows, at least ``minimum``.

@@ -26,9 +26,7 @@ class Load(NamedTuple):
     panic: bool
 
 
-def loads(
-    priorities: Sequence[PriorityHealth], *, overprovisioning: int = 140, panic_threshold: int = 0
-) -> list[Load]:
+def loads(priorities: Sequence[PriorityHealth], *, overprovisioning: int = 140, panic_threshold: int = 0) -> list[Load]:
     """The share of every priority, in order.
 
     Args:
@@ -38,9 +36,7 @@ def loads(
     """
     health = [min(100, overprovisioning * p.healthy // p.total) if p.total else 0 for p in priorities]
     norm = min(100, sum(health))
-    panic = [
-        norm < 100 and p.total > 0 and 100 * p.healthy < panic_threshold * p.total for p in priorities
-    ]
+    panic = [norm < 100 and p.total > 0 and 100 * p.healthy < panic_threshold * p.total for p in priorities]
     if norm == 0 or all(panicking or not p.total for p, panicking in zip(priorities, panic, strict=True)):
         return _by_size(priorities, panic) if any(panic) else [Load(0, False) for _ in priorities]
     return _by_health(health, norm, panic)

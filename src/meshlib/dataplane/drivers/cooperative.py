@@ -117,7 +117,6 @@ def _notifier(event: anyio.Event) -> Callable[[], None]:
         token = trio.lowlevel.current_trio_token()
         return lambda: token.run_sync_soon(event.set)
 
-
     def notify() -> None:
         loop.call_soon_threadsafe(event.set)
 

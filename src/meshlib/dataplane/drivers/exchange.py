@@ -10,16 +10,17 @@ from meshlib.dataplane.outcome import Outcome
 __all__ = ["AsyncExchange", "Exchange"]
 
 ReplyT = TypeVar("ReplyT")
+ReplyT_contra = TypeVar("ReplyT_contra", contravariant=True)
 ResponseT_co = TypeVar("ResponseT_co", covariant=True)
 
 
-class _Reading(Protocol[ReplyT, ResponseT_co]):
+class _Reading(Protocol[ReplyT_contra, ResponseT_co]):
     """The part of an exchange that never waits."""
 
     pool_timeout: float | None
     """Seconds the caller allows for waiting for a connection; None is unbounded."""
 
-    def classify(self, attempt: Attempt, reply: ReplyT) -> Outcome:
+    def classify(self, attempt: Attempt, reply: ReplyT_contra) -> Outcome:
         """The outcome of a reply whose headers are there."""
         ...
 
@@ -31,7 +32,7 @@ class _Reading(Protocol[ReplyT, ResponseT_co]):
         """What to raise for a failure that stands: the host library's type, with the mesh's facts."""
         ...
 
-    def accept(self, call: Call, reply: ReplyT) -> ResponseT_co:
+    def accept(self, call: Call, reply: ReplyT_contra) -> ResponseT_co:
         """Hand a reply to the caller; from here on its body owns the call and closes it."""
         ...
 

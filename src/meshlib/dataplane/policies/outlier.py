@@ -58,6 +58,10 @@ class Detector:
                 return self._count_local(state, now)
             return self._count_answer(state, outcome, now)
 
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to sweep."""
+        return self.next_sweep is not None and now >= self.next_sweep
+
     def sweep(self, now: float) -> bool:
         """Bring back those whose time is over, let the others' counts decay; True when somebody came back."""
         settings = self.settings
