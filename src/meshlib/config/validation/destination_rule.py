@@ -60,7 +60,8 @@ def _policy(report: Report, policy: api.TrafficPolicy, path: str) -> None:
 
 def _blocks(report: Report, policy: api.TrafficPolicy | api.PortTrafficPolicy, path: str) -> None:
     if policy.load_balancer is not None:
-        _load_balancer(report, policy.load_balancer, f"{path}.loadBalancer")
+        ejects = policy.outlier_detection is not None
+        _load_balancer(report, policy.load_balancer, f"{path}.loadBalancer", ejects=ejects)
     if policy.connection_pool is not None:
         _connection_pool(report, policy.connection_pool, f"{path}.connectionPool")
     if policy.outlier_detection is not None:
@@ -69,7 +70,7 @@ def _blocks(report: Report, policy: api.TrafficPolicy | api.PortTrafficPolicy, p
         _tls(report, policy.tls, f"{path}.tls")
 
 
-def _load_balancer(report: Report, settings: api.LoadBalancerSettings, path: str) -> None:
+def _load_balancer(report: Report, settings: api.LoadBalancerSettings, path: str, *, ejects: bool) -> None:
     if settings.simple is not None and settings.consistent_hash is not None:
         report.error(path, "simple and consistentHash exclude each other")
     if settings.locality_lb_setting is not None and settings.zone_aware_lb_setting is not None:
@@ -86,7 +87,9 @@ def _load_balancer(report: Report, settings: api.LoadBalancerSettings, path: str
         if warmup.aggression is not None and warmup.aggression <= 0:
             report.error(f"{path}.warmup.aggression", f"{warmup.aggression:g} is not above 0")
     if settings.locality_lb_setting is not None:
-        _locality(report, settings.locality_lb_setting, f"{path}.localityLbSetting")
+        _locality(report, settings.locality_lb_setting, f"{path}.localityLbSetting", ejects=ejects)
+    if settings.zone_aware_lb_setting is not None:
+        _zone_aware(report, settings.zone_aware_lb_setting, f"{path}.zoneAwareLbSetting", ejects=ejects)
 
 
 def _consistent_hash(report: Report, settings: api.ConsistentHashLB, path: str) -> None:
@@ -95,6 +98,9 @@ def _consistent_hash(report: Report, settings: api.ConsistentHashLB, path: str) 
         report.error(path, "only one key may be named")
     if settings.http_cookie is not None and not settings.http_cookie.name:
         report.error(f"{path}.httpCookie.name", "name is required")
+    names = [attribute.get("name", "") for attribute in settings.http_cookie.attributes] if settings.http_cookie else []
+    if "" in names or len(set(names)) != len(names):
+        report.error(f"{path}.httpCookie.attributes", "each attribute needs a name, and one of its own")
     if settings.minimum_ring_size and (settings.ring_hash is not None or settings.maglev is not None):
         report.error(f"{path}.minimumRingSize", "minimumRingSize does not go with ringHash or maglev")
     if settings.minimum_ring_size:
@@ -108,22 +114,74 @@ def _is_table_size(size: int) -> bool:
     return 2 <= size < _MAGLEV_LIMIT and all(size % divisor for divisor in range(2, int(size**0.5) + 1))
 
 
-def _locality(report: Report, settings: api.LocalityLoadBalancerSetting, path: str) -> None:
+_REGION_LABELS = frozenset(
+    {"topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"}
+)
+
+
+def _locality(report: Report, settings: api.LocalityLoadBalancerSetting, path: str, *, ejects: bool) -> None:
     if settings.distribute and (settings.failover or settings.failover_priority):
         report.error(path, "distribute and failover exclude each other")
     for number, entry in enumerate(settings.distribute):
-        where = f"{path}.distribute[{number}].to"
-        if sum(entry.to.values()) != 100:
-            report.error(where, f"the weights sum up to {sum(entry.to.values())}, not to 100")
-        for name, weight in entry.to.items():
-            if not 1 <= weight <= 100:
-                report.error(f"{where}.{name}", f"weight {weight} is not within 1..100")
-    for number, failover in enumerate(settings.failover):
+        _distribute(report, entry, f"{path}.distribute[{number}]")
+    froms = [entry.from_ for entry in settings.distribute]
+    for number, pattern in enumerate(froms):
+        _pattern(report, pattern, froms[:number], f"{path}.distribute[{number}].from")
+    _failover(report, settings.failover, path)
+    if settings.failover:
+        _no_region_labels(report, settings.failover_priority, path)
+    if (settings.failover or settings.failover_priority) and not ejects:
+        report.warn(path, "without outlierDetection failover has no effect")
+
+
+def _zone_aware(report: Report, settings: api.ZoneAwareLoadBalancerSetting, path: str, *, ejects: bool) -> None:
+    _failover(report, settings.failover, path)
+    _no_region_labels(report, settings.failover_priority, path)
+    if (settings.failover or settings.failover_priority) and not ejects:
+        report.warn(path, "without outlierDetection failover has no effect")
+
+
+def _distribute(report: Report, entry: api.LocalityDistribute, path: str) -> None:
+    if sum(entry.to.values()) != 100:
+        report.error(f"{path}.to", f"the weights sum up to {sum(entry.to.values())}, not to 100")
+    names = list(entry.to)
+    for number, (name, weight) in enumerate(entry.to.items()):
+        if not 1 <= weight <= 100:
+            report.error(f"{path}.to.{name}", f"weight {weight} is not within 1..100")
+        _pattern(report, name, names[:number], f"{path}.to.{name}")
+
+
+def _pattern(report: Report, pattern: str, others: list[str], path: str) -> None:
+    """A locality ``region/zone/subzone`` whose last part may be ``*``; two patterns must not cover the same."""
+    parts = pattern.split("/")
+    if not all(parts) or len(parts) > 3 or "*" in "".join(parts[:-1]) or ("*" in parts[-1] and parts[-1] != "*"):
+        report.error(path, f"{pattern!r} is not a locality such as 'region/zone/*'")
+    elif any(_overlap(parts, other.split("/")) for other in others):
+        report.error(path, f"{pattern!r} and a pattern before it cover the same localities")
+
+
+def _overlap(one: list[str], other: list[str]) -> bool:
+    for mine, theirs in zip(one, other, strict=False):
+        if "*" in (mine, theirs):
+            return True
+        if mine != theirs:
+            return False
+    return True
+
+
+def _failover(report: Report, entries: list[api.LocalityFailover], path: str) -> None:
+    for number, failover in enumerate(entries):
         where = f"{path}.failover[{number}]"
         if failover.from_ == failover.to:
             report.error(where, "from and to are the same region")
         if any(mark in name for name in (failover.from_, failover.to) for mark in "/*"):
             report.error(where, "from and to are regions, without zones and wildcards")
+
+
+def _no_region_labels(report: Report, names: list[str], path: str) -> None:
+    for number, name in enumerate(names):
+        if name.partition("=")[0] in _REGION_LABELS:
+            report.error(f"{path}.failoverPriority[{number}]", f"{name!r} says what failover says already")
 
 
 def _duration(report: Report, seconds: float | None, path: str) -> None:
@@ -171,8 +229,11 @@ def _http(report: Report, http: api.HTTPSettings, path: str) -> None:
     if http.use_client_protocol and http.h2_upgrade_policy is api.H2UpgradePolicy.UPGRADE:
         report.error(f"{path}.h2UpgradePolicy", "UPGRADE does not go with useClientProtocol")
     keepalive = http.http2_keep_alive
-    if keepalive is not None and (keepalive.interval is None or keepalive.timeout is None):
-        report.error(f"{path}.http2KeepAlive", "interval and timeout are both needed")
+    if keepalive is not None:
+        if keepalive.interval is None or keepalive.timeout is None:
+            report.error(f"{path}.http2KeepAlive", "interval and timeout are both needed")
+        _duration(report, keepalive.interval, f"{path}.http2KeepAlive.interval")
+        _duration(report, keepalive.timeout, f"{path}.http2KeepAlive.timeout")
 
 
 def _outlier_detection(report: Report, detection: api.OutlierDetection, path: str) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "label_pair",
     "port",
     "regex",
+    "sni_host",
     "subnet",
     "wildcard_host",
 ]
@@ -62,6 +63,15 @@ def wildcard_host(text: str) -> str | None:
             return f"{text!r} is not a wildcard host"
         return fqdn(rest) if dot else None if first != "*" else f"{text!r} is not a wildcard host"
     return fqdn(text)
+
+
+_SNI_HOST = re.compile(r"outbound_\.\d+_\.[^.]*_\.(.+)")
+
+
+def sni_host(text: str) -> str | None:
+    """A wildcard host, or Istio's server name of a cluster (``outbound_.<port>_.<subset>_.<host>``)."""
+    hit = _SNI_HOST.fullmatch(text)
+    return fqdn(hit.group(1)) if hit else wildcard_host(text)
 
 
 def ip(text: str) -> str | None:

@@ -73,11 +73,40 @@ def _resolution(report: Report, spec: api.ServiceEntrySpec) -> None:
         for number, address in enumerate(spec.addresses):
             if "/" in address:
                 report.error(f"spec.addresses[{number}]", "DNS takes no address ranges")
-    if resolution is api.Resolution.STATIC and not spec.endpoints and spec.workload_selector is None:
-        report.warn("spec.endpoints", "resolution STATIC without endpoints or workloadSelector reaches nothing")
+    if resolution is api.Resolution.DYNAMIC_DNS:
+        _dynamic(report, spec)
+    _addresses(report, spec)
     names = {port.name for port in spec.ports}
+    if len(spec.ports) != 1 and any(e.address.startswith("unix://") for e in spec.endpoints):
+        report.error("spec.endpoints", "a unix socket serves exactly one port")
     for number, endpoint in enumerate(spec.endpoints):
         _endpoint(report, endpoint, names, resolution, f"spec.endpoints[{number}]")
+
+
+_DYNAMIC_PROTOCOLS = frozenset({"http", "http2", "grpc", "tls"})
+
+
+def _dynamic(report: Report, spec: api.ServiceEntrySpec) -> None:
+    """DYNAMIC_DNS resolves what callers name, below a wildcard."""
+    for number, host in enumerate(spec.hosts):
+        if not host.startswith("*"):
+            report.error(f"spec.hosts[{number}]", "DYNAMIC_DNS takes wildcard hosts only")
+    for name in ("addresses", "endpoints"):
+        if getattr(spec, name):
+            report.error(f"spec.{name}", f"DYNAMIC_DNS takes no {name}")
+    for number, port in enumerate(spec.ports):
+        if port.protocol.lower() not in _DYNAMIC_PROTOCOLS:
+            report.error(f"spec.ports[{number}].protocol", f"DYNAMIC_DNS does not go with protocol {port.protocol!r}")
+
+
+def _addresses(report: Report, spec: api.ServiceEntrySpec) -> None:
+    """A port that is not HTTP is told apart by its address, which is given or, for resolved hosts, allocated."""
+    allocated = spec.resolution is not api.Resolution.NONE and not any(host.startswith("*") for host in spec.hosts)
+    if spec.addresses or allocated:
+        return
+    for number, port in enumerate(spec.ports):
+        if port.protocol.lower() in ("", "tcp") and spec.resolution is api.Resolution.NONE:
+            report.warn(f"spec.ports[{number}]", "a port without an HTTP or TLS protocol needs addresses to be told by")
 
 
 def _endpoint(
@@ -99,7 +128,9 @@ def _address(report: Report, endpoint: api.WorkloadEntrySpec, path: str, *, dns:
     if not address:
         if not endpoint.network:
             report.error(f"{path}.address", "address is required")
-    elif address.startswith("unix://"):
+        else:
+            report.warn(f"{path}.address", "without an address the workload is reached through its network's gateway")
+    elif address.startswith("unix://") and not dns:
         if not address.removeprefix("unix://").startswith("/"):
             report.error(f"{path}.address", "the path of a unix socket is absolute")
         if endpoint.ports:
@@ -111,7 +142,7 @@ def _address(report: Report, endpoint: api.WorkloadEntrySpec, path: str, *, dns:
 
 def workload_entry(report: Report, spec: api.WorkloadEntrySpec) -> None:
     """Everything about a WorkloadEntry that one object shows."""
-    _address(report, spec, "spec", dns=True)
+    _address(report, spec, "spec", dns=not spec.address.startswith("unix:"))
     for name, number in spec.ports.items():
         if problem := check.port(number):
             report.error(f"spec.ports.{name}", problem)

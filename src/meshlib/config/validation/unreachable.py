@@ -14,7 +14,7 @@ __all__ = ["unreachable"]
 def unreachable(report: Report, rules: Sequence[HTTPRoute]) -> None:
     """Report every rule behind a catch-all and every match that an earlier one equals."""
     open_ended: int | None = None
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, HTTPMatchRequest]] = {}
     for number, rule in enumerate(rules):
         path = f"spec.http[{number}]"
         if open_ended is not None:
@@ -29,11 +29,30 @@ def unreachable(report: Report, rules: Sequence[HTTPRoute]) -> None:
             report.note("IST0130", "VirtualServiceUnreachableRule", Level.WARNING, path, message)
 
 
-def _repeats(report: Report, match: HTTPMatchRequest, path: str, seen: dict[str, str]) -> bool:
+def _repeats(report: Report, match: HTTPMatchRequest, path: str, seen: dict[str, tuple[str, HTTPMatchRequest]]) -> bool:
     key = match.model_dump_json(exclude={"name"}, exclude_defaults=True)
-    first = seen.setdefault(key, path)
-    if first == path:
-        return False
-    message = f"this match is the same as {first}"
+    first = seen.setdefault(key, (path, match))[0]
+    if first != path:
+        message = f"this match is the same as {first}"
+    else:
+        covering = next((where for where, other in seen.values() if where != path and _covers(other, match)), None)
+        if covering is None:
+            return False
+        message = f"{covering} has a shorter prefix and takes all of this"
     report.note("IST0131", "VirtualServiceIneffectiveMatch", Level.INFO, path, message)
     return True
+
+
+def _covers(earlier: HTTPMatchRequest, later: HTTPMatchRequest) -> bool:
+    """Whether every request of ``later`` matches ``earlier``: a shorter prefix, and nothing else that narrows it."""
+    one, other = earlier.uri, later.uri
+    if one is None or other is None or one.prefix is None or other.prefix is None:
+        return False
+    if not other.prefix.startswith(one.prefix) or one.prefix == other.prefix or earlier.port != later.port:
+        return False
+    if any(getattr(earlier, name) not in (None, getattr(later, name)) for name in ("method", "authority")):
+        return False
+    return all(
+        getattr(earlier, name) == getattr(later, name)
+        for name in ("headers", "query_params", "without_headers", "source_labels", "gateways", "source_namespace")
+    )

@@ -48,7 +48,7 @@ def _delegate(report: Report, spec: api.VirtualServiceSpec) -> None:
 def _hosts(report: Report, spec: api.VirtualServiceSpec, in_mesh: bool) -> None:
     for number, host in enumerate(spec.hosts):
         path = f"spec.hosts[{number}]"
-        problem = None if is_ip(host) else check.wildcard_host(host)
+        problem = None if is_ip(host) else (check.wildcard_host if in_mesh else check.sni_host)(host)
         if problem:
             report.error(path, problem)
         elif host == "*" and in_mesh:
@@ -96,7 +96,7 @@ def _tls(report: Report, spec: api.VirtualServiceSpec) -> None:
 
 
 def _sni(report: Report, host: str, hosts: list[str], path: str) -> None:
-    problem = check.wildcard_host(host)
+    problem = check.sni_host(host)
     if is_ip(host):
         report.warn(path, f"an SNI is never an IP address such as {host!r}")
         problem = None
