@@ -1,0 +1,104 @@
+"""The commands, as a shell runs them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from meshlib.cli.commands import meshlib
+from tests.conftest import endpoint_slice, service
+
+RULES = """---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec: {host: reviews, subsets: [{name: v1, labels: {version: v1}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - name: jason
+    match: [{headers: {end-user: {exact: jason}}}]
+    timeout: 500ms
+    route: [{destination: {host: reviews, subset: v1}}]
+  - match: [{sourceLabels: {app: web}}]
+    directResponse: {status: 204}
+"""
+
+
+@pytest.fixture
+def run(tmp_path, echo):
+    server = echo("v1")
+    file = tmp_path / "mesh.yaml"
+    file.write_text(
+        service("reviews") + "---\n" + endpoint_slice("reviews", "v1", ("127.0.0.1", server.port)) + RULES
+    )
+
+    def invoke(*arguments):
+        return CliRunner().invoke(meshlib, [*arguments, "--config", str(file)])
+
+    invoke.port = server.port
+    return invoke
+
+
+def test_explain_prints_the_contract(run):
+    done = run("explain", "http://reviews:9080/x", "-H", "end-user: jason", "--output", "json")
+    assert done.exit_code == 0
+    decision = json.loads(done.stdout)
+    assert decision["host"] == "reviews.default.svc.cluster.local"
+    assert decision["virtual_service"] == "default/reviews"
+    assert decision["route"] == {"index": 0, "match": 0, "name": "jason"}
+    assert decision["action"] == "route"
+    assert decision["timeout_s"] == 0.5
+    (destination,) = decision["destinations"]
+    assert destination["endpoints"] == [f"127.0.0.1:{run.port}"]
+    assert destination["cluster"] == "outbound|9080|v1|reviews.default.svc.cluster.local"
+    assert destination["weight"] == 100
+    assert decision["reasons"][0] == "rule 1: sourceLabels app=web are not the client's (none)"
+    assert set(decision) >= {"rewrite", "headers", "retries", "fault", "mirrors", "redirect", "direct_response"}
+
+
+def test_explain_exits_by_the_outcome(run):
+    none = run("explain", "http://reviews:9080/x", "--output", "json")
+    assert none.exit_code == 1
+    assert (json.loads(none.stdout)["action"], json.loads(none.stdout)["flag"]) == ("none", "NR")
+    assert "header end-user is absent" in none.stdout
+    labelled = run("explain", "http://reviews:9080/x", "--labels", "app=web", "--output", "json")
+    assert json.loads(labelled.stdout)["direct_response"]["status"] == 204
+    assert run("explain", "reviews").exit_code == 2
+    assert run("explain", "http://reviews/", "-H", "nonsense").exit_code == 2
+    assert CliRunner().invoke(meshlib, ["explain", "http://a/", "--config", "/nowhere"]).exit_code == 2
+    assert "jason" in run("explain", "http://reviews:9080/x", "-H", "end-user: jason").stdout
+
+
+def test_call_goes_through_the_mesh(run):
+    done = run("call", "http://reviews:9080/x", "-H", "end-user: jason", "-v")
+    assert done.exit_code == 0
+    assert '"name": "v1"' in done.stdout
+    assert f"attempt 1 at 127.0.0.1:{run.port}: status 200" in done.stderr
+    refused = run("call", "http://reviews:9080/x")
+    assert refused.exit_code == 1
+    assert "NoRoute" in refused.stderr
+
+
+@pytest.mark.parametrize("what", ["routes", "clusters", "endpoints", "dump"])
+def test_config_shows_what_was_compiled(run, what):
+    done = run("config", what, "--output", "json")
+    assert done.exit_code == 0, done.output
+    assert "reviews.default.svc.cluster.local" in done.stdout
+    assert json.loads(done.stdout)
+    assert run("config", what).exit_code == 0
+
+
+def test_the_demo_proves_what_it_claims():
+    done = CliRunner().invoke(meshlib, ["demo", "--seconds", "5", "--no-tty", "--output", "json"])
+    summary = json.loads(done.stdout)
+    assert done.exit_code == 0, summary
+    assert summary["proven"]
+    assert len(summary["chapters"]) == 8
+    assert summary["requests"] > 100
