@@ -18,11 +18,11 @@ class Clock(Protocol):
         """Seconds since an arbitrary, fixed moment; never goes back."""
         ...
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, /) -> None:
         """Block the calling thread."""
         ...
 
-    async def asleep(self, seconds: float) -> None:
+    async def asleep(self, seconds: float, /) -> None:
         """Suspend the calling task, under asyncio or trio."""
         ...
 

@@ -24,41 +24,35 @@ if TYPE_CHECKING:
 __all__ = ["AsyncMeshTransport", "MeshTransport"]
 
 
-class _Both(errors.MeshError):
-    """Made by this face: ours and httpx's at once."""
-
-    request: httpx.Request
-
-
-class NotSent(errors.NotSent, _Both, httpx.ConnectError):
+class NotSent(errors.NotSent, httpx.ConnectError):
     """The request did not leave this process."""
 
 
-class NoRoute(errors.NoRoute, _Both, httpx.ConnectError):
+class NoRoute(errors.NoRoute, httpx.ConnectError):
     """NR."""
 
 
-class NoCluster(errors.NoCluster, _Both, httpx.ConnectError):
+class NoCluster(errors.NoCluster, httpx.ConnectError):
     """NC."""
 
 
-class NoHealthyUpstream(errors.NoHealthyUpstream, _Both, httpx.ConnectError):
+class NoHealthyUpstream(errors.NoHealthyUpstream, httpx.ConnectError):
     """UH."""
 
 
-class Overflow(errors.Overflow, _Both, httpx.ConnectError):
+class Overflow(errors.Overflow, httpx.ConnectError):
     """UO."""
 
 
-class PoolTimeout(errors.PoolTimeout, _Both, httpx.PoolTimeout):
+class PoolTimeout(errors.PoolTimeout, httpx.PoolTimeout):
     """UO: no connection became free in time."""
 
 
-class ConnectFailure(errors.ConnectFailure, _Both, httpx.ConnectError):
+class ConnectFailure(errors.ConnectFailure, httpx.ConnectError):
     """UF."""
 
 
-class DeadlineExceeded(errors.DeadlineExceeded, _Both, httpx.ReadTimeout):
+class DeadlineExceeded(errors.DeadlineExceeded, httpx.ReadTimeout):
     """UT."""
 
 

@@ -24,41 +24,35 @@ if TYPE_CHECKING:
 __all__ = ["AsyncMeshClient", "AsyncMeshTransport", "MeshClient", "MeshTransport"]
 
 
-class _Both(errors.MeshError):
-    """Made by this face: ours and httpx2's at once."""
-
-    request: httpx2.Request
-
-
-class NotSent(errors.NotSent, _Both, httpx2.ConnectError):
+class NotSent(errors.NotSent, httpx2.ConnectError):
     """The request did not leave this process."""
 
 
-class NoRoute(errors.NoRoute, _Both, httpx2.ConnectError):
+class NoRoute(errors.NoRoute, httpx2.ConnectError):
     """NR."""
 
 
-class NoCluster(errors.NoCluster, _Both, httpx2.ConnectError):
+class NoCluster(errors.NoCluster, httpx2.ConnectError):
     """NC."""
 
 
-class NoHealthyUpstream(errors.NoHealthyUpstream, _Both, httpx2.ConnectError):
+class NoHealthyUpstream(errors.NoHealthyUpstream, httpx2.ConnectError):
     """UH."""
 
 
-class Overflow(errors.Overflow, _Both, httpx2.ConnectError):
+class Overflow(errors.Overflow, httpx2.ConnectError):
     """UO."""
 
 
-class PoolTimeout(errors.PoolTimeout, _Both, httpx2.PoolTimeout):
+class PoolTimeout(errors.PoolTimeout, httpx2.PoolTimeout):
     """UO: no connection became free in time."""
 
 
-class ConnectFailure(errors.ConnectFailure, _Both, httpx2.ConnectError):
+class ConnectFailure(errors.ConnectFailure, httpx2.ConnectError):
     """UF."""
 
 
-class DeadlineExceeded(errors.DeadlineExceeded, _Both, httpx2.ReadTimeout):
+class DeadlineExceeded(errors.DeadlineExceeded, httpx2.ReadTimeout):
     """UT."""
 
 

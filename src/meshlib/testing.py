@@ -1,7 +1,7 @@
 """What tests need that want no cluster and no real time: a clock by hand and a transport by script.
 
-    wire = ScriptedTransport({"10.0.0.1:80": [503, 200]})
-    client = httpx.Client(transport=MeshTransport(mesh_of(YAML, clock=ManualClock()), transport=wire))
+wire = ScriptedTransport({"10.0.0.1:80": [503, 200]})
+client = httpx.Client(transport=MeshTransport(mesh_of(YAML, clock=ManualClock()), transport=wire))
 """
 
 from __future__ import annotations

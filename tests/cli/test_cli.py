@@ -35,9 +35,7 @@ spec:
 def run(tmp_path, echo):
     server = echo("v1")
     file = tmp_path / "mesh.yaml"
-    file.write_text(
-        service("reviews") + "---\n" + endpoint_slice("reviews", "v1", ("127.0.0.1", server.port)) + RULES
-    )
+    file.write_text(service("reviews") + "---\n" + endpoint_slice("reviews", "v1", ("127.0.0.1", server.port)) + RULES)
 
     def invoke(*arguments):
         return CliRunner().invoke(meshlib, [*arguments, "--config", str(file)])

@@ -255,7 +255,9 @@ def test_a_virtual_service_for_a_gateway_does_not_concern_the_mesh():
 
 
 def test_weights_are_shares_of_their_sum_and_zero_is_dropped():
-    routes = "".join(f"{{destination: {{host: svc, subset: {s}}}, weight: {w}}}," for s, w in (("a", 1), ("b", 3), ("c", 0)))
+    routes = "".join(
+        f"{{destination: {{host: svc, subset: {s}}}, weight: {w}}}," for s, w in (("a", 1), ("b", 3), ("c", 0))
+    )
     text = service("svc", 80) + virtual_service("svc", "[svc]", f"[{{route: [{routes}]}}]")
     assert [(d.subset, d.weight) for d in ask(view(text), "http://svc/").destinations] == [("a", 25.0), ("b", 75.0)]
 
@@ -263,13 +265,24 @@ def test_weights_are_shares_of_their_sum_and_zero_is_dropped():
 def test_a_missing_subset_is_no_cluster_and_the_rest_stands():
     http = "[{match: [{uri: {prefix: /a}}], route: [{destination: {host: svc, subset: v9}}]}, "
     http += "{route: [{destination: {host: svc}}]}]"
-    source = view(service("svc", 80) + "---\n" + endpoint_slice("svc", "v1", ("10.0.0.1", 80)) + virtual_service("svc", "[svc]", http))
+    source = view(
+        service("svc", 80)
+        + "---\n"
+        + endpoint_slice("svc", "v1", ("10.0.0.1", 80))
+        + virtual_service("svc", "[svc]", http)
+    )
     assert ask(source, "http://svc/a").flag == "NC"
     assert ask(source, "http://svc/b").flag == ""
 
 
-POLICY = "{connectionPool: {tcp: {maxConnections: 5}}, outlierDetection: {}, portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}"
-SUBSETS = "[{name: v1, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}, {name: v2, trafficPolicy: {portLevelSettings: [{port: {number: 81}, tls: {mode: DISABLE}}]}}]"
+POLICY = (
+    "{connectionPool: {tcp: {maxConnections: 5}}, outlierDetection: {}, "
+    "portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}"
+)
+SUBSETS = (
+    "[{name: v1, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}, "
+    "{name: v2, trafficPolicy: {portLevelSettings: [{port: {number: 81}, tls: {mode: DISABLE}}]}}]"
+)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +354,9 @@ def test_a_fault_without_a_percentage_never_happens():
 
 def test_unready_endpoints_are_known_and_not_picked():
     slice_ = endpoint_slice("svc", "v1", ("10.0.0.1", 80))
-    unready = endpoint_slice("svc", "v2", ("10.0.0.2", 80)).replace("]}]", "], conditions: {ready: false, terminating: false}}]")
+    unready = endpoint_slice("svc", "v2", ("10.0.0.2", 80)).replace(
+        "]}]", "], conditions: {ready: false, terminating: false}}]"
+    )
     gone = endpoint_slice("svc", "v3", ("10.0.0.3", 80)).replace("]}]", "], conditions: {ready: false}}]")
     decision = ask(view("---\n".join([service("svc", 80), slice_, unready, gone])), "http://svc/")
     assert decision.destinations[0].endpoints == ("10.0.0.1:80",)

@@ -94,7 +94,8 @@ def test_a_key_that_stands_twice_is_an_error():
 
 
 def test_lists_and_json_and_other_kinds():
-    text = '{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}'
+    text = '{"apiVersion": "v1", "kind": "List", "items": ['
+    text += '{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}'
     text += ', {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"clusterIP": "None"}}]}'
     loaded = load_text(text)
     assert [(r.kind, r.metadata.name) for r in loaded.resources] == [("Secret", "s"), ("Service", "a")]

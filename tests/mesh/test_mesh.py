@@ -120,7 +120,10 @@ def feed_of(*texts):
 def test_the_same_again_publishes_nothing_and_endpoints_take_the_short_way():
     base = service("svc", 80) + "---\n"
     one, two = endpoint_slice("svc", "v1", ("10.0.0.1", 80)), endpoint_slice("svc", "v1", ("10.0.0.2", 80))
-    published = [snapshot for _, snapshot in feed_of(base + one, base + one, base + two, base + ROUTE.format(name="x", status=201))]
+    published = [
+        snapshot
+        for _, snapshot in feed_of(base + one, base + one, base + two, base + ROUTE.format(name="x", status=201))
+    ]
     first, again, moved, rerouted = published
     assert again is None
     assert moved.routing is first.routing
@@ -276,7 +279,10 @@ def test_from_env(monkeypatch, tmp_path):
 
 def test_registry_only_refuses_the_unknown():
     config = {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}
-    with mesh_of(ROUTE.format(name="a", status=201), mesh_config=config, telemetry=False) as mesh, MeshClient(mesh) as c:
+    with (
+        mesh_of(ROUTE.format(name="a", status=201), mesh_config=config, telemetry=False) as mesh,
+        MeshClient(mesh) as c,
+    ):
         with pytest.raises(errors.NoRoute, match="REGISTRY_ONLY"):
             c.get("http://127.0.0.1:1/")
         with pytest.raises(httpx.ConnectError):

@@ -27,9 +27,7 @@ class Colour:
         self.run = run
         self.library, self.faces = LIBRARIES[library]
 
-    def send(
-        self, mesh: Mesh, method: str, url: str, wire: ScriptedTransport | None = None, **options: Any
-    ) -> Any:
+    def send(self, mesh: Mesh, method: str, url: str, wire: ScriptedTransport | None = None, **options: Any) -> Any:
         """One request; the response is read."""
         if self.run == "threads":
             face = self.faces.MeshTransport(mesh, transport=wire)

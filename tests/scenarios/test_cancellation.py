@@ -168,9 +168,7 @@ def test_cancelling_at_every_checkpoint_gives_everything_back(backend):
             mesh = mesh_of(YAML, clock=ManualClock(), telemetry=False)
             wire = ScriptedTransport({"10.0.0.1:80": [503], "10.0.0.2:80": [200]})
             done = False
-            async with httpx.AsyncClient(
-                transport=AsyncMeshTransport(mesh, transport=wire.cooperative())
-            ) as client:
+            async with httpx.AsyncClient(transport=AsyncMeshTransport(mesh, transport=wire.cooperative())) as client:
 
                 async def work():
                     nonlocal done

@@ -146,7 +146,9 @@ def test_what_never_left_is_counted_with_its_flag(watched):
     call = router.begin(world(retry=RetryPolicy(1, frozenset({"connect-failure"}))), request(), 0.0, RNG, otel)
     for _ in range(2):
         call.settle(call.next_attempt(0.0), Outcome.of_failure(Failure.CONNECT), 0.0)
-    seen = {(p.attributes["response_code"], p.attributes["response_flags"]) for p in points(reader)["istio_requests_total"]}
+    seen = {
+        (p.attributes["response_code"], p.attributes["response_flags"]) for p in points(reader)["istio_requests_total"]
+    }
     assert seen == {("404", "NR"), ("503", "URX,UF")}
 
 

@@ -133,7 +133,7 @@ class Outcome:
 
     Attributes:
         status: HTTP status of the answer; for a failure the status a sidecar would have made of it, or 0.
-        retry: The retry words that this outcome satisfies.
+        retry: The retry words that this outcome satisfies, as the bits of ``RetryOn``; a plain int, for speed.
         blame: Whose doing it is.
         flag: Envoy's response flag, ``""`` for an ordinary answer.
         failure: How the wire failed; None for an answer.
@@ -157,7 +157,7 @@ class Outcome:
         error: BaseException | None = None,
     ) -> None:
         self.status = status
-        self.retry = retry
+        self.retry = int(retry)
         self.blame = blame
         self.flag = flag
         self.failure = failure

@@ -98,7 +98,7 @@ class BoundRoute:
             path, mark, query = target.partition("?")
             target = path_after(action.path_rewrite, action.regex_rewrite, self.route, path) + mark + query
             headers.append((b"x-envoy-original-path", request.path.encode("latin-1", "replace")))
-        if not any(name.lower() == b"x-request-id" for name, _ in headers):
+        if not _has_request_id(headers):
             headers.append((b"x-request-id", _request_id(rng)))
         if self.timeout is not None:
             headers.append((b"x-envoy-expected-rq-timeout-ms", str(max(1, round(self.timeout * 1000))).encode()))
@@ -110,11 +110,23 @@ def _with_host(headers: header_ops.Pairs, host: str) -> header_ops.Pairs:
     return [(b"Host", host.encode("latin-1")), *rest]
 
 
+def _has_request_id(headers: header_ops.Pairs) -> bool:
+    for name, _ in headers:
+        if len(name) == 12 and name.lower() == b"x-request-id":
+            return True
+    return False
+
+
+_UUID_MASK = (0xF << 76) | (0b11 << 62)
+_UUID_BITS = (4 << 76) | (0b10 << 62)
+"""Version 4 and the variant of RFC 9562."""
+
+
 def _request_id(rng: random.Random) -> bytes:
     """A random UUID (version 4), as a sidecar makes it when the caller sent none."""
-    digits = f"{rng.getrandbits(128):032x}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}".encode()
+    bits = rng.getrandbits(128) & ~_UUID_MASK | _UUID_BITS
+    digits = b"%032x" % bits
+    return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 class PreparedHost:

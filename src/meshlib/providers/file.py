@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class FileProvider:
         finally:
             await changes.aclose()
 
-    async def _changes(self) -> Any:
+    async def _changes(self) -> AsyncGenerator[None, None]:
         """Yields after each change that the system reports, and at least every ``poll`` seconds."""
         import watchfiles
 

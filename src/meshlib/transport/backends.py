@@ -90,7 +90,7 @@ class PinnedAsyncBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._inner = httpcore.AnyIOBackend()
+        self._inner: Any = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -103,9 +103,11 @@ class PinnedAsyncBackend(httpcore.AsyncNetworkBackend):
         """Connect to the endpoint; ``host`` and ``port`` are the service's and are not dialled."""
         target = self._target
         if target.address.startswith("unix://"):
-            return await self._inner.connect_unix_socket(target.address[7:], timeout)
+            stream: httpcore.AsyncNetworkStream = await self._inner.connect_unix_socket(target.address[7:], timeout)
+            return stream
         options = _options(target.settings.tcp_keepalive)
-        return await self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
+        stream = await self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
+        return stream
 
 
 def _options(keepalive: TcpKeepalive | None) -> list[tuple[int, int, int]]:

@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 
 from meshlib.client import MeshClient
 
@@ -68,10 +68,10 @@ class _Listener(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: _Listener
 
     def do_GET(self) -> None:
-        status, body = self.server.served_by.respond({name.lower(): value for name, value in self.headers.items()})
+        served_by = cast("_Listener", self.server).served_by
+        status, body = served_by.respond({name.lower(): value for name, value in self.headers.items()})
         raw = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")

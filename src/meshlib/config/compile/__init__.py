@@ -1,8 +1,7 @@
 """Istio's objects in, the data plane's model out: pure, and forgiving.
 
 ``Universe`` indexes a set of resources once; ``Universe.view`` is what one client sees of it, a ``Source`` that
-compiles each host at its first use. Nothing here reads a clock, a file or a socket, and nothing raises for
-bad
+compiles each host at its first use. Nothing here reads a clock, a file or a socket, and nothing raises for bad
 configuration: what cannot be used is left out and reported as a ``Problem``.
 """
 

@@ -2,8 +2,8 @@
 
 Source: Istio ``pilot/pkg/model/sidecar.go``: the client's namespace with a fitting selector, then without, then
 the root namespace without; an object without ``egress`` imports everything; an empty ``outboundTrafficPolicy``
-is
-REGISTRY_ONLY."""
+is REGISTRY_ONLY.
+"""
 
 from __future__ import annotations
 

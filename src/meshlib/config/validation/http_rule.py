@@ -308,7 +308,9 @@ def _fault_abort(report: Report, abort: api.FaultAbort, path: str) -> None:
 def _retries(report: Report, given: api.HTTPRetry, path: str) -> None:
     if given.attempts < 0:
         report.error(f"{path}.attempts", f"attempts {given.attempts} is below 0")
-    if given.attempts == 0 and (given.per_try_timeout is not None or given.retry_on or given.retry_remote_localities is not None):
+    if given.attempts == 0 and (
+        given.per_try_timeout is not None or given.retry_on or given.retry_remote_localities is not None
+    ):
         report.error(f"{path}.attempts", "attempts 0 switches retries off, so the other fields mean nothing")
     _duration(report, given.per_try_timeout, f"{path}.perTryTimeout")
     _duration(report, given.backoff, f"{path}.backoff")

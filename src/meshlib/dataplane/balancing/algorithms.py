@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Protocol
 
 from meshlib.dataplane.balancing.edf import Edf
@@ -84,17 +85,24 @@ class RandomChoice:
 class LeastRequest:
     """The less loaded of two different endpoints drawn at random, or the least loaded of a small set."""
 
-    __slots__ = ("_members",)
+    __slots__ = ("_members", "_orders")
 
     def __init__(self, members: Sequence[EndpointState]) -> None:
         self._members = members
+        self._orders = tuple(permutations(members)) if len(members) <= FULL_SCAN else ()
 
     def pick(self, rng: random.Random, hash_key: int | None) -> EndpointState:
-        """Ties go to either with equal chance."""
+        """Ties go to any of the least loaded with equal chance."""
+        orders = self._orders
+        if orders:
+            order = orders[int(rng.random() * len(orders))]
+            best = order[0]
+            for state in order:
+                if state.active < best.active:
+                    best = state
+            return best
         members = self._members
         size = len(members)
-        if size <= FULL_SCAN:
-            return min(members, key=lambda state: (state.active, rng.random()))
         first = int(rng.random() * size)
         second = int(rng.random() * (size - 1))
         one, other = members[first], members[second + (second >= first)]

@@ -51,6 +51,8 @@ class Detector:
         """Count an outcome; True when it ejected ``state``."""
         if outcome.blame in (Blame.CALLER, Blame.LOCAL):
             return False
+        if outcome.blame is Blame.NONE and not (state.consecutive_5xx or state.consecutive_local):
+            return False  # nothing to forget, so no lock
         with self._cluster.lock:
             if self.next_sweep is None:
                 self._schedule(now)

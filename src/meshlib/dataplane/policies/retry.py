@@ -13,6 +13,8 @@ from meshlib.model.policy import RetryPolicy
 
 __all__ = ["BoundRetry"]
 
+_STATUS_CODES = int(RetryOn.RETRIABLE_STATUS_CODES)
+
 
 class BoundRetry:
     """A retry policy with its words turned into bits.
@@ -26,14 +28,14 @@ class BoundRetry:
 
     def __init__(self, policy: RetryPolicy) -> None:
         self.policy = policy
-        self.bits = parse_retry_on(policy.retry_on)
+        self.bits = int(parse_retry_on(policy.retry_on))
 
     def wants(self, outcome: Outcome) -> bool:
         """Whether the policy's words cover ``outcome``."""
         hit = outcome.retry & self.bits
         if not hit:
             return False
-        if hit == RetryOn.RETRIABLE_STATUS_CODES:
+        if hit == _STATUS_CODES:
             return outcome.status in self.policy.retriable_status_codes
         return True
 
