@@ -11,10 +11,10 @@ from typing import Any
 
 import httpcore
 
-from meshlib.model.policy import TcpKeepalive
+from meshlib.model.policy import ConnectionPool, TcpKeepalive
 from meshlib.transport.base import Target, Timeouts
 
-__all__ = ["Bounded", "PinnedAsyncBackend", "PinnedBackend"]
+__all__ = ["Ageing", "Bounded", "PinnedAsyncBackend", "PinnedBackend"]
 
 SocketOptions = Iterable[Any] | None
 
@@ -31,6 +31,27 @@ class Bounded(threading.local):
             return timeout
         left = max(timeouts.deadline - time.monotonic(), 1e-4)
         return left if timeout is None else min(timeout, left)
+
+
+class Ageing:
+    """When a connection has done its share; httpcore asks whether an idle stream is readable before it uses it again.
+
+    Attributes:
+        served: Responses that came over it; the pools count.
+    """
+
+    def __init__(self, settings: ConnectionPool) -> None:
+        self._settings = settings
+        self._born = time.monotonic()
+        self.served = 0
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it must not carry another request."""
+        longest, most = self._settings.max_connection_duration, self._settings.max_requests_per_connection
+        if most is not None and self.served >= most:
+            return True
+        return longest is not None and time.monotonic() - self._born >= longest
 
 
 class PinnedBackend(httpcore.NetworkBackend):
@@ -56,15 +77,16 @@ class PinnedBackend(httpcore.NetworkBackend):
         else:
             options = _options(target.settings.tcp_keepalive)
             stream = self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
-        return _BoundedStream(stream, self._bounded)
+        return _BoundedStream(stream, self._bounded, Ageing(target.settings))
 
 
 class _BoundedStream(httpcore.NetworkStream):
     """Clamps every operation to the deadline of the exchange, so that a trickling body cannot outlive it."""
 
-    def __init__(self, inner: httpcore.NetworkStream, bounded: Bounded) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, bounded: Bounded, ageing: Ageing) -> None:
         self._inner = inner
         self._bounded = bounded
+        self.ageing = ageing
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._inner.read(max_bytes, self._bounded.clamp(timeout))
@@ -79,9 +101,11 @@ class _BoundedStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         inner = self._inner.start_tls(ssl_context, server_hostname, self._bounded.clamp(timeout))
-        return _BoundedStream(inner, self._bounded)
+        return _BoundedStream(inner, self._bounded, self.ageing)
 
     def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and self.ageing.is_old:
+            return True
         return self._inner.get_extra_info(info)
 
 
@@ -103,11 +127,38 @@ class PinnedAsyncBackend(httpcore.AsyncNetworkBackend):
         """Connect to the endpoint; ``host`` and ``port`` are the service's and are not dialled."""
         target = self._target
         if target.address.startswith("unix://"):
-            stream: httpcore.AsyncNetworkStream = await self._inner.connect_unix_socket(target.address[7:], timeout)
-            return stream
-        options = _options(target.settings.tcp_keepalive)
-        stream = await self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
-        return stream
+            stream = await self._inner.connect_unix_socket(target.address[7:], timeout)
+        else:
+            options = _options(target.settings.tcp_keepalive)
+            stream = await self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
+        return _AgeingStream(stream, Ageing(target.settings))
+
+
+class _AgeingStream(httpcore.AsyncNetworkStream):
+    """A stream that counts; the driver bounds its operations."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream, ageing: Ageing) -> None:
+        self._inner = inner
+        self.ageing = ageing
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._inner.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _AgeingStream(await self._inner.start_tls(ssl_context, server_hostname, timeout), self.ageing)
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and self.ageing.is_old:
+            return True
+        return self._inner.get_extra_info(info)
 
 
 def _options(keepalive: TcpKeepalive | None) -> list[tuple[int, int, int]]:

@@ -10,7 +10,7 @@ import httpcore
 
 from meshlib.transport.backends import Bounded, PinnedBackend
 from meshlib.transport.base import Target, Timeouts, WireRequest, WireResponse
-from meshlib.transport.wire import as_httpcore, as_wire_error, pool_options
+from meshlib.transport.wire import as_httpcore, as_wire_error, count_response, pool_options
 
 __all__ = ["BlockingPools"]
 
@@ -37,6 +37,7 @@ class BlockingPools:
             raise as_wire_error(error, timeouts) from error
         finally:
             self._bounded.timeouts = None
+        count_response(response)
         version = response.extensions.get("http_version", b"HTTP/1.1")
         reason = response.extensions.get("reason_phrase", b"")
         body = _Body(response, timeouts, self._bounded)

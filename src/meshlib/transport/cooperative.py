@@ -15,7 +15,7 @@ import httpcore
 
 from meshlib.transport.backends import PinnedAsyncBackend
 from meshlib.transport.base import Target, Timeouts, WireRequest, WireResponse
-from meshlib.transport.wire import as_httpcore, as_wire_error, pool_options
+from meshlib.transport.wire import as_httpcore, as_wire_error, count_response, pool_options
 
 __all__ = ["CooperativePools", "running_loop"]
 
@@ -66,6 +66,7 @@ class CooperativePools:
             response = await pool.handle_async_request(as_httpcore(target, request))
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
             raise as_wire_error(error, request.timeouts) from error
+        count_response(response)
         version = response.extensions.get("http_version", b"HTTP/1.1")
         reason = response.extensions.get("reason_phrase", b"")
         body = _AsyncBody(response, request.timeouts)

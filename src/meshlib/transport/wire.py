@@ -10,7 +10,7 @@ import httpcore
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Target, Timeouts, WireError, WireRequest
 
-__all__ = ["as_httpcore", "as_wire_error", "pool_options"]
+__all__ = ["as_httpcore", "as_wire_error", "count_response", "pool_options"]
 
 _FAILURES: tuple[tuple[type[Exception], Failure], ...] = (
     (httpcore.ConnectTimeout, Failure.CONNECT_TIMEOUT),
@@ -64,6 +64,13 @@ def as_httpcore(target: Target, request: WireRequest) -> httpcore.Request:
     url = httpcore.URL(scheme=scheme, host=host.encode(), port=target.port or None, target=request.target)
     content: Any = request.body if request.body is not None else b""
     return httpcore.Request(request.method, url, headers=request.headers, content=content, extensions=extensions)
+
+
+def count_response(response: httpcore.Response) -> None:
+    """The connection has carried one more; see ``Ageing``."""
+    ageing = getattr(response.extensions.get("network_stream"), "ageing", None)
+    if ageing is not None:
+        ageing.served += 1
 
 
 def as_wire_error(error: Exception, timeouts: Timeouts) -> WireError:

@@ -29,7 +29,7 @@ def is_healthy(state: EndpointState) -> bool:
 class Picker:
     """Picks for one cluster in one state of health; immutable, replaced when health or membership changes."""
 
-    __slots__ = ("_cumulative", "_levels", "_only", "panic")
+    __slots__ = ("_cumulative", "_levels", "_only", "_usable", "panic")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Picker:
             panic_threshold=round(settings.panic_ratio * 100),
         )
         self.panic = any(share.panic for share in shares)
+        self._usable = [s for level, share in zip(members, shares, strict=True) for s in _usable(level, share.panic)]
         self._levels: list[Balancer] = []
         percents: list[int] = []
         for level, share in zip(groups, shares, strict=True):
@@ -65,8 +66,9 @@ class Picker:
     ) -> EndpointState | None:
         """One endpoint, or None when none may be picked.
 
-        Draws again, at most ``redraws`` times, while the endpoint is among ``tried`` (Envoy ``previous_hosts``),
-        then takes what it gets. With every endpoint tried or out there is nothing better.
+        Draws again, at most ``redraws`` times, while the endpoint is among ``tried`` (Envoy ``previous_hosts``).
+        Envoy would then take what it got; we look once for any that was not tried, so that a retry meets an
+        endpoint twice only when it has met all of them.
         """
         if not self._levels:
             return None
@@ -74,6 +76,9 @@ class Picker:
         while redraws > 0 and state in tried:
             redraws -= 1
             state = self._draw(rng, None if hash_key is None else rng.getrandbits(64))
+            if not redraws and state in tried:
+                untried = [other for other in self._usable if other not in tried]
+                return untried[int(rng.random() * len(untried))] if untried else state
         return state
 
     def _draw(self, rng: random.Random, hash_key: int | None) -> EndpointState:
