@@ -134,10 +134,9 @@ def test_what_was_not_sent_is_ours_and_the_librarys_error(colour, mesh):
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_failing_answer_is_closed_and_tried_elsewhere(colour, mesh):
     wire = ScriptedTransport({"10.0.0.1:80": [503], "10.0.0.2:80": [200]})
-    for _ in range(4):
+    while "10.0.0.1:80" not in wire.seen:
         assert colour.send(mesh, "POST", "http://svc/retried", wire, content=b"body").status_code == 200
         assert wire.open == 0
-    assert "10.0.0.1:80" in wire.seen
     assert set(wire.bodies) == {b"body"}
     counts = [dict(request.headers)[b"x-envoy-attempt-count"] for request in wire.requests]
     assert b"2" in counts

@@ -350,7 +350,10 @@ def test_istio_mutual_without_an_identity_is_never_plaintext(echo):
     rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: svc}\n"
     rule += "spec: {host: svc, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}\n"
     slices = endpoint_slice("svc", "v1", ("127.0.0.1", server.port))
-    with mesh_of(service("svc", 80), slices, rule, telemetry=False) as mesh, MeshClient(mesh) as client:
-        with pytest.raises(httpx.ConnectError, match="ISTIO_MUTUAL needs a mesh identity"):
-            client.get("http://svc/")
+    with (
+        mesh_of(service("svc", 80), slices, rule, telemetry=False) as mesh,
+        MeshClient(mesh) as client,
+        pytest.raises(httpx.ConnectError, match="ISTIO_MUTUAL needs a mesh identity"),
+    ):
+        client.get("http://svc/")
     assert server.seen == []
