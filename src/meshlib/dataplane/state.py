@@ -140,7 +140,7 @@ class ClusterState:
                 continue
             if state.left_at is None:
                 state.left_at = now
-            elif now - state.left_at > self.KEEP and not state.active:
+            if now - state.left_at >= self.KEEP and not state.active:
                 del self.endpoints[key]
 
     def summary(self) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from copy import copy
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from meshlib.config.compile.endpoints import from_endpoints, from_entry, from_slices, selects
@@ -15,6 +17,8 @@ from meshlib.config.resources.service_entry import Location, ServiceEntrySpec
 from meshlib.config.resources.service_entry import Resolution as EntryResolution
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.hosts import HostIndex
+
+Network = IPv4Network | IPv6Network
 
 __all__ = ["ENDPOINT_KINDS", "Registry", "age"]
 
@@ -51,7 +55,7 @@ class Registry:
         self._domain = domain
         self._by_host: dict[str, list[Service]] = {}
         self._wildcards: HostIndex[str] = HostIndex()
-        self._by_address: dict[str, Service] = {}
+        self._networks: dict[Network, Service] = {}
         self._entries: dict[tuple[str, str], ServiceEntrySpec] = {}
         self._read_services(resources)
         self._read_endpoints(resources)
@@ -76,7 +80,8 @@ class Registry:
         if service.host.startswith("*") and len(known) == 1:
             self._wildcards.add(service.host, service.host)
         for address in service.addresses:
-            self._by_address.setdefault(address, service)
+            with suppress(ValueError):
+                self._networks.setdefault(ip_network(address, strict=False), service)
 
     def _of_kubernetes(self, resource: Resource[KubernetesServiceSpec]) -> Iterator[Service]:
         spec, metadata = resource.spec, resource.metadata
@@ -114,7 +119,7 @@ class Registry:
                 namespace,
                 tuple(Port(p.number, p.name, parse_protocol(p.protocol), p.target_port) for p in spec.ports),
                 _RESOLUTIONS[spec.resolution],
-                tuple(address for address in spec.addresses if "/" not in address),
+                tuple(spec.addresses),
                 tuple(spec.export_to),
                 external=spec.location is Location.MESH_EXTERNAL,
                 created=age(resource)[0],
@@ -136,8 +141,10 @@ class Registry:
             yield self._by_host[patterns[0]]
 
     def addressed(self, address: str) -> Service | None:
-        """The service with that virtual IP."""
-        return self._by_address.get(address)
+        """The service with that virtual IP, or with the smallest range around it."""
+        wanted = ip_address(address)
+        around = [network for network in self._networks if wanted in network]
+        return self._networks[max(around, key=lambda network: network.prefixlen)] if around else None
 
     # Endpoints ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["AppProtocol", "Port", "Resolution", "Service", "parse_protocol"]
+__all__ = ["DECLARED_HTTP", "AppProtocol", "Port", "Resolution", "Service", "parse_protocol"]
 
 
 class AppProtocol(Enum):
@@ -28,7 +28,7 @@ class AppProtocol(Enum):
     @property
     def is_http(self) -> bool:
         """Whether VirtualService ``http`` rules apply on such a port, detected ports included."""
-        return self in _HTTP or self is AppProtocol.UNSUPPORTED
+        return self in DECLARED_HTTP or self is AppProtocol.UNSUPPORTED
 
     @property
     def is_http2(self) -> bool:
@@ -41,7 +41,9 @@ class AppProtocol(Enum):
         return self in (AppProtocol.HTTPS, AppProtocol.TLS)
 
 
-_HTTP = frozenset({AppProtocol.HTTP, AppProtocol.HTTP2, AppProtocol.HTTP_PROXY, AppProtocol.GRPC, AppProtocol.GRPC_WEB})
+DECLARED_HTTP = frozenset(
+    {AppProtocol.HTTP, AppProtocol.HTTP2, AppProtocol.HTTP_PROXY, AppProtocol.GRPC, AppProtocol.GRPC_WEB}
+)
 _HTTP2 = frozenset({AppProtocol.HTTP2, AppProtocol.GRPC, AppProtocol.GRPC_WEB})
 _BY_NAME = {kind.value.lower(): kind for kind in AppProtocol}
 _WELL_KNOWN_TCP = frozenset({25, 53, 3306, 27017})

@@ -12,7 +12,7 @@ from meshlib.config.compile.destination_rules import DestinationRules, Rule
 from meshlib.config.compile.endpoints import selects
 from meshlib.config.compile.registry import ENDPOINT_KINDS, Registry
 from meshlib.config.compile.routes import flatten
-from meshlib.config.compile.services import Port, Resolution, Service
+from meshlib.config.compile.services import DECLARED_HTTP, Port, Resolution, Service
 from meshlib.config.compile.sidecar import Scope, scope_for
 from meshlib.config.compile.traffic_policy import effective_policy
 from meshlib.config.compile.virtual_services import MeshRules, VirtualServices
@@ -22,12 +22,15 @@ from meshlib.config.resources.service_entry import MeshConfig
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import Cluster, cluster_name
 from meshlib.model.endpoint import Assignment, Endpoint, LocalityEndpoints
-from meshlib.model.hosts import expand, is_ip, spellings
+from meshlib.model.hosts import expand, is_ip, matches, spellings
 from meshlib.model.policy import HashKey
 from meshlib.model.route import Route, RouteMatch, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import Client, OutboundPolicy
 
 __all__ = ["ENDPOINT_KINDS", "Universe", "View"]
+
+UNREGISTERED_PORT = 80
+"""Hosts outside the registry are served on this port only (Istio ``route.go``)."""
 
 
 class Universe:
@@ -80,6 +83,7 @@ class View:
         self.scope: Scope = scope_for(universe.sidecars, client, universe.namespace, universe.mesh)
         self.outbound_policy: OutboundPolicy = self.scope.outbound_policy
         self._rules = universe.virtual_services.seen_from(client.namespace)
+        self._claims: dict[str, bool] = {}
 
     # Hosts ----------------------------------------------------------------------------------------------------------
 
@@ -111,7 +115,7 @@ class View:
             if found is not None:
                 return spelling, found
         for spelling in spellings(name, client.namespace, self.universe.domain):
-            if self._rules.exact(spelling):
+            if any(map(self._imported, self._rules.exact(spelling))):
                 return spelling, None
         return self._find_wildcard(name)
 
@@ -132,33 +136,76 @@ class View:
         return None
 
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
-        """See ``Source.virtual_host``. Hosts that only a VirtualService knows are served on any port."""
+        """See ``Source.virtual_host``."""
         name, service = self._find(host)
-        number = service.port(port) if service is not None else None
-        if service is not None and number is None:
-            return None
-        if service is not None and service.resolution is Resolution.ALIAS:
+        if service is None:
+            return self._unregistered(name, port)
+        if service.resolution is Resolution.ALIAS:
             target = self.service(service.alias_of)
-            if target is not None and target.port(port) is not None:
-                name, service, number = target.host, target, target.port(port)
-        if number is None or number.protocol.is_http:
-            found = self._with_rules(name, service, port)
+            if target is not None:
+                return self._alias_host(host, service, target, port)
+        number = service.port(port)
+        if number is None:
+            return None
+        found = self._with_rules(name, service, port) if number.protocol.is_http else None
+        return found or self._default_host(name, service, port)
+
+    def _alias_host(self, spelled: str, alias: Service, target: Service, port: int) -> VirtualHost | None:
+        """An ExternalName of a known service: the service answers; rules of the alias hold for its full name."""
+        number = target.port(port)
+        if number is None:
+            return None
+        if spelled.removesuffix(".") == alias.host and number.protocol in DECLARED_HTTP:
+            found = self._with_rules(alias.host, target, port)
             if found is not None:
                 return found
-        return None if service is None else self._default_host(name, service, port)
+        return self._default_host(alias.host, target, port)
 
-    def _with_rules(self, name: str, service: Service | None, port: int) -> VirtualHost | None:
+    def _unregistered(self, name: str, port: int) -> VirtualHost | None:
+        """A host that only a VirtualService knows: served on port 80, as istiod does it.
+
+        A wildcard host is one of these only while it claims no service of the registry.
+        """
+        if port != UNREGISTERED_PORT:
+            return None
+        for candidates in self._rules.all_matching(name):
+            imported = [rules for rules in candidates if self._imported(rules)]
+            patterns = {host for rules in imported for host in rules.hosts if matches(host, name)}
+            if imported and not any(self._claims_services(pattern) for pattern in patterns):
+                return self._first_with_routes(imported, name, None, port)
+            if imported:
+                return None
+        return None
+
+    def _claims_services(self, pattern: str) -> bool:
+        if not pattern.startswith("*"):
+            return False
+        if pattern not in self._claims:
+            self._claims[pattern] = any(
+                matches(pattern, service.host) and service.port(UNREGISTERED_PORT) and self.service(service.host)
+                for service in self.universe.registry.services()
+            )
+        return self._claims[pattern]
+
+    def _imported(self, rules: MeshRules) -> bool:
+        return self.scope.imports_any(rules.namespace, rules.hosts)
+
+    def _with_rules(self, name: str, service: Service, port: int) -> VirtualHost | None:
         """The first VirtualService of the most specific host that has any rule for this client and port."""
         for candidates in self._rules.all_matching(name):
-            for rules in candidates:
-                if not self.scope.imports_any(rules.namespace, rules.hosts):
-                    continue
-                routes, skipped = flatten(rules, self.client, port, self._actions(rules, port))
-                if routes:
-                    known = service.host if service is not None else None
-                    return VirtualHost(name, port, routes, rules.name, known, skipped)
-            if candidates:
-                return None
+            imported = [rules for rules in candidates if self._imported(rules)]
+            if imported:
+                return self._first_with_routes(imported, name, service, port)
+        return None
+
+    def _first_with_routes(
+        self, candidates: Sequence[MeshRules], name: str, service: Service | None, port: int
+    ) -> VirtualHost | None:
+        for rules in candidates:
+            routes, skipped = flatten(rules, self.client, port, self._actions(rules, port))
+            if routes:
+                known = service.host if service is not None else None
+                return VirtualHost(name, port, routes, rules.name, known, skipped)
         return None
 
     def _default_host(self, name: str, service: Service, port: int) -> VirtualHost:
