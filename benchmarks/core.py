@@ -86,7 +86,7 @@ class Exchange:
         return self.ok
 
     def accept(self, call, reply):
-        call.close(0.0)
+        call.close(SYSTEM_CLOCK.now())
         return reply
 
 

@@ -121,6 +121,7 @@ class Mesh:
         self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.observer: Observer | None = _observer(telemetry, propagation, self.client)
         self.is_ready = False
+        self._told: set[Problem] = set()
         self._lock = threading.Lock()
         self._published = threading.Condition(self._lock)
         self._running: Future[None] | None = None
@@ -163,8 +164,9 @@ class Mesh:
                 self.prepared.with_endpoints(snapshot, now)
             else:
                 self.prepared = Prepared(snapshot, self.state, now, self.rng)
-            for problem in self._feed.problems:
+            for problem in set(self._feed.problems) - self._told:
                 _LOG.warning("%s", problem)
+            self._told = set(self._feed.problems)
         with self._published:
             self.is_ready = True
             self._published.notify_all()

@@ -82,7 +82,7 @@ def test_service_entries(case):
 
 
 class Forgetful(ClusterState):
-    """Forgets an endpoint the moment it leaves, as Envoy does; we keep it for a while, so that a flap changes nothing."""
+    """Forgets an endpoint the moment it leaves, as Envoy does; ours are remembered, so that a flap is harmless."""
 
     KEEP = 0.0
 

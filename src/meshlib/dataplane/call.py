@@ -373,7 +373,7 @@ class Call:
         prepared = self._prepared
         if prepared is not None and not attempt.reported:
             attempt.reported = True
-            prepared.report(attempt.state, outcome, now, self._rng)
+            prepared.report(attempt.state, outcome, now)
 
     def _end(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         """Give back all that ``attempt`` holds; the second time it does nothing."""

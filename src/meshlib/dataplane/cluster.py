@@ -34,10 +34,12 @@ class PreparedCluster:
 
     __slots__ = (
         "_detector",
+        "_groups",
         "_max_requests",
         "_members",
         "_original",
         "_picker",
+        "_seen",
         "assignment",
         "cluster",
         "gate",
@@ -64,16 +66,17 @@ class PreparedCluster:
     def update(self, assignment: Assignment, now: float, rng: random.Random) -> None:
         """New endpoints: known ones keep their counters; the picker is replaced by one assignment."""
         self.assignment = assignment
-        endpoints = [endpoint for group in assignment for endpoint in group.endpoints]
-        self._members = self.state.adopt(endpoints, now)
+        states = iter(self.state.adopt((e for group in assignment for e in group.endpoints), now))
+        self._groups = [(group, [next(states) for _ in group.endpoints]) for group in assignment]
+        self._members = list(dict.fromkeys(state for _, members in self._groups for state in members))
         if self._detector is not None:
             self._detector.watch(self._members)
         self.refresh(rng)
 
     def refresh(self, rng: random.Random) -> None:
         """Health has changed: build the picker anew."""
-        states = {state.key: state for state in self._members}
-        self._picker = Picker(self.cluster.load_balancer, self.assignment, states, rng)
+        self._seen = self.state.health_version
+        self._picker = Picker(self.cluster.load_balancer, self._groups, rng)
 
     @property
     def members(self) -> list[EndpointState]:
@@ -99,7 +102,9 @@ class PreparedCluster:
             port = self.cluster.target_port or request.port
             return self.state.dynamic(Endpoint(request.host, port), now)
         detector = self._detector
-        if detector is not None and detector.is_due(now) and detector.sweep(now):
+        if detector is not None and detector.is_due(now):
+            detector.sweep(now)
+        if self._seen != self.state.health_version:
             self.refresh(rng)
         return self._picker.pick(rng, hash_key, tried, redraws)
 
@@ -126,10 +131,10 @@ class PreparedCluster:
         if attempt.ticket is not None and self.gate is not None:
             self.gate.leave(attempt.ticket)
 
-    def report(self, state: EndpointState, outcome: Outcome, now: float, rng: random.Random) -> None:
-        """Let the detectors judge an endpoint by an outcome."""
-        if self._detector is not None and self._detector.report(state, outcome, now):
-            self.refresh(rng)
+    def report(self, state: EndpointState, outcome: Outcome, now: float) -> None:
+        """Let the detectors judge an endpoint by an outcome; the next pick knows the verdict."""
+        if self._detector is not None:
+            self._detector.report(state, outcome, now)
 
     def take_retry(self) -> bool:
         """Whether one more retry may be under way; if so it is counted."""

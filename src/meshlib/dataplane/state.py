@@ -51,8 +51,8 @@ class EndpointState:
         "target",
     )
 
-    def __init__(self, endpoint: Endpoint, now: float) -> None:
-        self.key = endpoint.key
+    def __init__(self, key: str, endpoint: Endpoint, now: float) -> None:
+        self.key = key
         self.endpoint = endpoint
         self.active = 0
         self.added_at = now
@@ -79,12 +79,13 @@ class ClusterState:
         endpoints: Key -> state, those that left within ``KEEP`` included.
         active: Attempts under way, their bodies included.
         retries: Retries waiting or under way.
+        health_version: Grows when an endpoint is ejected or comes back, so that every picker notices.
     """
 
     KEEP = 300.0
     """Seconds for which an endpoint that left is remembered."""
 
-    __slots__ = ("_gate", "active", "endpoints", "lock", "name", "next_sweep", "retries")
+    __slots__ = ("_gate", "active", "endpoints", "health_version", "lock", "name", "next_sweep", "retries")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -92,6 +93,7 @@ class ClusterState:
         self.endpoints: dict[str, EndpointState] = {}
         self.active = 0
         self.retries = 0
+        self.health_version = 0
         self.next_sweep: float | None = None
         self._gate: Gate | None = None
 
@@ -104,22 +106,22 @@ class ClusterState:
         return self._gate
 
     def adopt(self, endpoints: Iterable[Endpoint], now: float) -> list[EndpointState]:
-        """The states of ``endpoints``, in their order; a key named twice is taken once, new ones start empty."""
+        """The state of each of ``endpoints``, in their order; known ones keep their counters, new ones start empty."""
         with self.lock:
-            current: dict[str, EndpointState] = {}
-            for endpoint in endpoints:
-                key = endpoint.key
-                if key in current:
-                    continue
-                state = self.endpoints.get(key)
-                if state is None:
-                    state = self.endpoints[key] = EndpointState(endpoint, now)
-                elif state.left_at is not None:
-                    state.left_at = None
-                state.endpoint = endpoint
-                current[key] = state
-            self._forget(current, now)
-            return list(current.values())
+            adopted = [self._adopted(endpoint, now) for endpoint in endpoints]
+            if len(adopted) < len(self.endpoints):
+                self._forget({state.key for state in adopted}, now)
+            return adopted
+
+    def _adopted(self, endpoint: Endpoint, now: float) -> EndpointState:
+        key = endpoint.key
+        state = self.endpoints.get(key)
+        if state is None:
+            state = self.endpoints[key] = EndpointState(key, endpoint, now)
+        else:
+            state.left_at = None
+            state.endpoint = endpoint
+        return state
 
     DYNAMIC = 1024
     """Endpoints remembered of a cluster that dials whatever its callers name."""
@@ -131,10 +133,10 @@ class ClusterState:
             if state is None:
                 if len(self.endpoints) >= self.DYNAMIC:
                     self.endpoints = {key: known for key, known in self.endpoints.items() if known.active}
-                state = self.endpoints[endpoint.key] = EndpointState(endpoint, now)
+                state = self.endpoints[endpoint.key] = EndpointState(endpoint.key, endpoint, now)
             return state
 
-    def _forget(self, current: dict[str, EndpointState], now: float) -> None:
+    def _forget(self, current: set[str], now: float) -> None:
         for key, state in list(self.endpoints.items()):
             if key in current:
                 continue

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 
 from meshlib.dataplane.balancing.algorithms import Balancer, balanced
 from meshlib.dataplane.balancing.consistent import Maglev, Ring
 from meshlib.dataplane.balancing.priority import PriorityHealth, loads
 from meshlib.dataplane.state import EndpointState
-from meshlib.model.endpoint import Assignment, Health, LocalityEndpoints
+from meshlib.model.endpoint import Health, LocalityEndpoints
 from meshlib.model.policy import BalancerKind, LoadBalancer
 
-__all__ = ["Picker", "is_healthy"]
+__all__ = ["Group", "Picker", "is_healthy"]
+
+Group = tuple[LocalityEndpoints, list[EndpointState]]
+"""A locality of one priority, and the states of its endpoints in the same order."""
 
 
 def is_healthy(state: EndpointState) -> bool:
@@ -31,15 +34,9 @@ class Picker:
 
     __slots__ = ("_cumulative", "_levels", "_only", "_usable", "panic")
 
-    def __init__(
-        self,
-        settings: LoadBalancer,
-        assignment: Assignment,
-        states: Mapping[str, EndpointState],
-        rng: random.Random,
-    ) -> None:
-        groups = _by_priority(assignment)
-        members = [[states[e.key] for group in level for e in group.endpoints] for level in groups]
+    def __init__(self, settings: LoadBalancer, groups: Sequence[Group], rng: random.Random) -> None:
+        levels = _by_priority(groups)
+        members = [[state for _, states in level for state in states] for level in levels]
         shares = loads(
             [PriorityHealth(len(level), sum(map(is_healthy, level))) for level in members],
             overprovisioning=round(settings.overprovisioning * 100),
@@ -49,8 +46,8 @@ class Picker:
         self._usable = [s for level, share in zip(members, shares, strict=True) for s in _usable(level, share.panic)]
         self._levels: list[Balancer] = []
         percents: list[int] = []
-        for level, share in zip(groups, shares, strict=True):
-            balancer = _level(settings, level, states, share.panic, rng) if share.percent else None
+        for level, share in zip(levels, shares, strict=True):
+            balancer = _level(settings, level, share.panic, rng) if share.percent else None
             if balancer is not None:
                 self._levels.append(balancer)
                 percents.append(share.percent)
@@ -102,34 +99,23 @@ class _Localities:
         return self._balancers[bisect_right(self._cumulative, point)].pick(rng, hash_key)
 
 
-def _by_priority(assignment: Assignment) -> list[list[LocalityEndpoints]]:
-    numbers = sorted({group.priority for group in assignment})
-    return [[group for group in assignment if group.priority == number] for number in numbers]
+def _by_priority(groups: Sequence[Group]) -> list[list[Group]]:
+    numbers = sorted({group.priority for group, _ in groups})
+    return [[pair for pair in groups if pair[0].priority == number] for number in numbers]
 
 
-def _level(
-    settings: LoadBalancer,
-    groups: Sequence[LocalityEndpoints],
-    states: Mapping[str, EndpointState],
-    panic: bool,
-    rng: random.Random,
-) -> Balancer | None:
+def _level(settings: LoadBalancer, groups: Sequence[Group], panic: bool, rng: random.Random) -> Balancer | None:
     if settings.locality_weighted:
-        return _weighted_localities(settings, groups, states, panic, rng)
-    usable = _usable([states[e.key] for group in groups for e in group.endpoints], panic)
+        return _weighted_localities(settings, groups, panic, rng)
+    usable = _usable([state for _, states in groups for state in states], panic)
     return _balancer(settings, usable, rng) if usable else None
 
 
 def _weighted_localities(
-    settings: LoadBalancer,
-    groups: Sequence[LocalityEndpoints],
-    states: Mapping[str, EndpointState],
-    panic: bool,
-    rng: random.Random,
+    settings: LoadBalancer, groups: Sequence[Group], panic: bool, rng: random.Random
 ) -> Balancer | None:
     weighted: list[tuple[float, Balancer]] = []
-    for group in groups:
-        members = [states[e.key] for e in group.endpoints]
+    for group, members in groups:
         usable = _usable(members, panic)
         if usable and group.weight:
             health = min(1.0, settings.overprovisioning * len(usable) / len(members))

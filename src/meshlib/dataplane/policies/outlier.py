@@ -77,6 +77,7 @@ class Detector:
                 elif now - state.ejected_at >= min(settings.base_ejection_time * state.ejections, longest):
                     state.ejected_at = None
                     state.consecutive_5xx = state.consecutive_gateway = state.consecutive_local = 0
+                    self._cluster.health_version += 1
                     back = True
         return back
 
@@ -122,6 +123,7 @@ class Detector:
         if state.ejected_at is not None or not self._may_eject():
             return False
         state.ejected_at = now
+        self._cluster.health_version += 1
         longest = max(self.settings.max_ejection_time, self.settings.base_ejection_time)
         if state.ejections * self.settings.base_ejection_time < longest:
             state.ejections += 1
