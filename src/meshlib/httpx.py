@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import httpx
 
 from meshlib import errors
+from meshlib.body import CountedAsyncBody, CountedBody
 from meshlib.dataplane.outcome import Failure
-from meshlib.exchange import AsyncCallExchange, CallExchange, CountedAsyncBody, CountedBody, Faces
+from meshlib.exchange import AsyncCallExchange, CallExchange, Faces
 from meshlib.face import BlockingFace, CooperativeFace
 from meshlib.transport.base import WireResponse
 

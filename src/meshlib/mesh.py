@@ -22,8 +22,9 @@ from meshlib.config.resources.service_entry import MeshConfig
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.explain import Decision, explain
 from meshlib.dataplane.prepared import Prepared
-from meshlib.dataplane.request import Request
+from meshlib.dataplane.request import Request, request_of
 from meshlib.dataplane.state import State
+from meshlib.environment import keywords
 from meshlib.errors import ConfigError, NotReady
 from meshlib.model.endpoint import Locality
 from meshlib.model.problem import Problem
@@ -144,7 +145,7 @@ class Mesh:
         paths = [path for path in environ.get("MESHLIB_CONFIG", "").split(os.pathsep) if path]
         if not paths:
             raise ConfigError("MESHLIB_CONFIG is not set: it names files or folders of configuration")
-        return cls(*paths, **{**_from_environment(environ), **overrides})
+        return cls(*paths, **{**keywords(environ), **overrides})
 
     # Publication ----------------------------------------------------------------------------------------------------
 
@@ -254,12 +255,17 @@ class Mesh:
 
         Raises:
             NotReady: No configuration came in time.
+            ConfigError: The URL is not absolute.
         """
         self.wait_ready()
         prepared = self.prepared
         if source_labels is not None or source_namespace is not None:
             prepared = self._as_seen_by(source_labels, source_namespace)
-        return explain(prepared, request_of(method, url, headers or {}))
+        try:
+            request = request_of(method, url, headers or {})
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        return explain(prepared, request)
 
     def _as_seen_by(self, labels: Mapping[str, str] | None, namespace: str | None) -> Prepared:
         universe, own = self._feed.universe, self.client
@@ -376,24 +382,6 @@ def as_mesh(source: MeshSource) -> tuple[Mesh, bool]:
     return (source, False) if isinstance(source, Mesh) else (Mesh(source), True)
 
 
-def request_of(method: str, url: str, headers: Mapping[str, str]) -> Request:
-    """The core's view of a request given in words.
-
-    Raises:
-        ConfigError: The URL is not absolute.
-    """
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{url!r} is not an absolute http or https URL")
-    given = next((value for name, value in headers.items() if name.lower() == "host"), None)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Request(method, parts.scheme, given or parts.netloc.rpartition("@")[2], port, path, raw)
-
-
 def _providers(sources: Sequence[Source], strict: bool) -> list[Provider]:
     found: list[Provider] = []
     objects: list[Resource[Any] | Mapping[str, Any]] = []
@@ -423,29 +411,3 @@ def _provider_status(state: ProviderState, now: float) -> dict[str, Any]:
     plain = asdict(state)
     published = plain.pop("published_at")
     return {**plain, "age": None if published is None else round(now - published, 3)}
-
-
-_BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Keywords of ``Mesh`` that the environment sets."""
-    found: dict[str, Any] = {}
-    namespace = environ.get("MESHLIB_NAMESPACE") or environ.get("POD_NAMESPACE")
-    if namespace:
-        found["namespace"] = namespace
-    for name in ("cluster_domain", "locality"):
-        if value := environ.get(f"MESHLIB_{name.upper()}"):
-            found[name] = value
-    for name in ("strict", "telemetry"):
-        if value := environ.get(f"MESHLIB_{name.upper()}"):
-            if value.lower() not in _BOOLEANS:
-                raise ConfigError(f"MESHLIB_{name.upper()} is {value!r}, neither true nor false")
-            found[name] = _BOOLEANS[value.lower()]
-    if value := environ.get("MESHLIB_READY_TIMEOUT"):
-        found["ready_timeout"] = float(value)
-    if value := environ.get("MESHLIB_PROPAGATION"):
-        found["propagation"] = tuple(part.strip() for part in value.split(","))
-    if value := environ.get("MESHLIB_LABELS"):
-        found["labels"] = dict(pair.split("=", 1) for pair in value.split(",") if "=" in pair)
-    return found

@@ -10,8 +10,8 @@ from meshlib.config.compile import Universe
 from meshlib.config.resources import load_file, load_text
 from meshlib.dataplane.explain import explain
 from meshlib.dataplane.prepared import Prepared
+from meshlib.dataplane.request import request_of
 from meshlib.dataplane.state import State
-from meshlib.mesh import request_of
 from meshlib.model.policy import BalancerKind
 from meshlib.model.snapshot import Client, Snapshot
 from tests.conftest import data_cases, endpoint_slice, service

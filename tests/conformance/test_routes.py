@@ -12,8 +12,8 @@ from meshlib.config.resources import load_dict
 from meshlib.config.resources.service_entry import MeshConfig
 from meshlib.dataplane.explain import explain
 from meshlib.dataplane.prepared import Prepared
+from meshlib.dataplane.request import request_of
 from meshlib.dataplane.state import State
-from meshlib.mesh import request_of
 from meshlib.model.snapshot import Client, Snapshot
 from tests.conftest import DATA, data_cases
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from urllib.parse import unquote
+from collections.abc import Mapping, Sequence
+from urllib.parse import unquote, urlsplit
 
-__all__ = ["Request", "normalize_path", "split_host"]
+__all__ = ["Request", "normalize_path", "request_of", "split_host"]
 
 _DOTS = re.compile(r"/\.{1,2}(?=/|$)")
 _UNRESERVED = re.compile(r"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE])")
@@ -88,6 +88,22 @@ class Request:
             name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
             found[name] = f"{found[name]},{value}" if name in found else value
         return found
+
+
+def request_of(method: str, url: str, headers: Mapping[str, str]) -> Request:
+    """The core's view of a request that is given in words, for ``explain``.
+
+    Raises:
+        ValueError: The URL is not absolute http or https.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is not an absolute http or https URL")
+    given = next((value for name, value in headers.items() if name.lower() == "host"), None)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Request(method, parts.scheme, given or parts.netloc.rpartition("@")[2], port, path, raw)
 
 
 def split_host(authority: str) -> str:

@@ -1,0 +1,46 @@
+"""The mesh's knobs as environment variables: ``MESHLIB_<NAME>`` for each keyword of ``Mesh``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from meshlib.errors import ConfigError
+
+__all__ = ["keywords"]
+
+_BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def keywords(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Keywords of ``Mesh`` that the environment sets.
+
+    Raises:
+        ConfigError: A value cannot be read.
+    """
+    found: dict[str, Any] = {}
+    namespace = environ.get("MESHLIB_NAMESPACE") or environ.get("POD_NAMESPACE")
+    if namespace:
+        found["namespace"] = namespace
+    for name in ("cluster_domain", "locality"):
+        if value := environ.get(f"MESHLIB_{name.upper()}"):
+            found[name] = value
+    for name in ("strict", "telemetry"):
+        if value := environ.get(f"MESHLIB_{name.upper()}"):
+            if value.lower() not in _BOOLEANS:
+                raise ConfigError(f"MESHLIB_{name.upper()} is {value!r}, neither true nor false")
+            found[name] = _BOOLEANS[value.lower()]
+    if value := environ.get("MESHLIB_READY_TIMEOUT"):
+        found["ready_timeout"] = _number("MESHLIB_READY_TIMEOUT", value)
+    if value := environ.get("MESHLIB_PROPAGATION"):
+        found["propagation"] = tuple(part.strip() for part in value.split(","))
+    if value := environ.get("MESHLIB_LABELS"):
+        found["labels"] = dict(pair.split("=", 1) for pair in value.split(",") if "=" in pair)
+    return found
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}, not a number") from None
