@@ -238,7 +238,8 @@ class Call:
             raise self.error(DeadlineExceeded, self.ran_out())
         prepared = self._prepared
         assert prepared is not None, "a call with an answer is not sent"
-        state = prepared.pick(self.request, self._rng, now, self.hash_key, self._tried, self._retry_hosts())
+        redraws = self._retry_hosts() if self._tried else 0
+        state = prepared.pick(self.request, self._rng, now, self.hash_key, self._tried, redraws)
         if state is None:
             raise self.error(NoHealthyUpstream, f"no healthy endpoint among {prepared.describe()}")
         prepared.admit(self, state)
@@ -346,7 +347,7 @@ class Call:
     def _retry_hosts(self) -> int:
         """How often to draw again while the drawn endpoint was tried before."""
         retry = self._bound.retry if self._bound is not None else None
-        if not self._tried or retry is None or not retry.policy.avoid_previous_hosts:
+        if retry is None or not retry.policy.avoid_previous_hosts:
             return 0
         return retry.policy.host_selection_attempts
 
@@ -389,7 +390,8 @@ class Call:
         if self._ended:
             return
         self._ended = True
-        self._release_retry()
+        if self._retrying:
+            self._release_retry()
         if self._observer is not None:
             self._observer.call_ended(self, self.outcome, now)
 

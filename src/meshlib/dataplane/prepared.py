@@ -117,16 +117,10 @@ def _has_request_id(headers: header_ops.Pairs) -> bool:
     return False
 
 
-_UUID_MASK = (0xF << 76) | (0b11 << 62)
-_UUID_BITS = (4 << 76) | (0b10 << 62)
-"""Version 4 and the variant of RFC 9562."""
-
-
 def _request_id(rng: random.Random) -> bytes:
     """A random UUID (version 4), as a sidecar makes it when the caller sent none."""
-    bits = rng.getrandbits(128) & ~_UUID_MASK | _UUID_BITS
-    digits = b"%032x" % bits
-    return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    bits = rng.getrandbits
+    return b"%08x-%04x-4%03x-%04x-%012x" % (bits(32), bits(16), bits(12), 0x8000 | bits(14), bits(48))
 
 
 class PreparedHost:

@@ -1,0 +1,7 @@
+"""What one object cannot show: whether all of them fit together. The codes are those of ``istioctl analyze``."""
+
+from __future__ import annotations
+
+from meshlib.config.analyze.run import ANALYZERS, analyze
+
+__all__ = ["ANALYZERS", "analyze"]

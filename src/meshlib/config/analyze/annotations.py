@@ -1,0 +1,90 @@
+"""Annotations of ``*.istio.io``: known ones, on the kinds that they mean something for.
+
+Source: Istio ``analyzers/annotations/annotations.go``; names from ``istio.io/api/annotation``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from meshlib.config.analyze.world import World
+from meshlib.model.problem import Problem
+
+__all__ = ["annotations"]
+
+ANY = frozenset({"Any"})
+_POD = frozenset({"Pod"})
+_SERVICE = frozenset({"Service"})
+_GATEWAY = frozenset({"Gateway"})
+
+_SIDECAR = (
+    "agentLogLevel bootstrapOverride componentLogLevel controlPlaneAuthPolicy discoveryAddress enableCoreDump "
+    "extraStatTags inject interceptionMode logLevel nativeSidecar proxyCPU proxyCPULimit proxyImage proxyImageType "
+    "proxyMemory proxyMemoryLimit rewriteAppHTTPProbers statsCompression statsHistogramBuckets "
+    "statsInclusionPrefixes statsInclusionRegexps statsInclusionSuffixes status userVolume userVolumeMount"
+)
+_TRAFFIC = (
+    "excludeInboundPorts excludeInterfaces excludeOutboundIPRanges excludeOutboundPorts includeInboundPorts "
+    "includeOutboundIPRanges includeOutboundPorts kubevirtInterfaces"
+)
+_READINESS = "applicationPorts failureThreshold initialDelaySeconds periodSeconds"
+
+KNOWN: dict[str, frozenset[str]] = {
+    **{f"sidecar.istio.io/{name}": _POD for name in _SIDECAR.split()},
+    **{f"traffic.sidecar.istio.io/{name}": _POD for name in _TRAFFIC.split()},
+    **{f"readiness.status.sidecar.istio.io/{name}": _POD for name in _READINESS.split()},
+    "inject.istio.io/templates": _POD,
+    "status.sidecar.istio.io/port": _POD,
+    "ambient.istio.io/bypass-inbound-capture": _POD,
+    "ambient.istio.io/dns-capture": _POD,
+    "ambient.istio.io/redirection": _POD,
+    "ambient.istio.io/waypoint-inbound-binding": _GATEWAY,
+    "galley.istio.io/analyze-suppress": ANY,
+    "gateway.istio.io/controller-version": ANY,
+    "gateway.istio.io/name-override": _GATEWAY,
+    "gateway.istio.io/service-account": _GATEWAY,
+    "gateway.istio.io/tls-terminate-mode": _GATEWAY,
+    "install.operator.istio.io/chart-owner": ANY,
+    "install.operator.istio.io/owner-generation": ANY,
+    "install.operator.istio.io/version": ANY,
+    "internal.istio.io/parents": ANY,
+    "internal.istio.io/route-semantics": ANY,
+    "istio.io/dry-run": frozenset({"AuthorizationPolicy"}),
+    "istio.io/rev": _POD,
+    "istio.io/workloadController": _POD,
+    "networking.istio.io/address-type": _GATEWAY,
+    "networking.istio.io/exportTo": _SERVICE,
+    "networking.istio.io/service-type": _GATEWAY,
+    "networking.istio.io/traffic-distribution": frozenset({"Service", "ServiceEntry", "Namespace"}),
+    "prometheus.istio.io/merge-metrics": _POD,
+    "proxy.istio.io/config": _POD,
+    "proxy.istio.io/overrides": _POD,
+    "security.istio.io/autoRegistrationGroup": frozenset({"WorkloadEntry"}),
+    "telemetry.istio.io/canonical-name": _POD,
+    "topology.istio.io/controlPlaneClusters": frozenset({"Namespace"}),
+    "traffic.istio.io/nodeSelector": _SERVICE,
+}
+"""Annotation -> kinds that it may stand on."""
+
+_OPEN = ("install.operator.istio.io/", "internal.istio.io/", "operator.istio.io/")
+"""Prefixes whose names are not listed: Istio writes them itself."""
+
+
+def annotations(world: World) -> Iterator[Problem]:
+    """Names that Istio does not know, and names on a kind that does not read them."""
+    for item in world.items:
+        for name in item.annotations:
+            path = f"metadata.annotations.{name}"
+            if not _is_istios(name) or name.startswith(_OPEN):
+                continue
+            kinds = KNOWN.get(name)
+            if kinds is None:
+                yield item.report("IST0108", path, f"Istio knows no annotation {name!r}")
+            elif kinds is not ANY and item.resource.kind not in kinds:
+                wanted = " or ".join(sorted(kinds))
+                yield item.report("IST0107", path, f"{name!r} has an effect on a {wanted} only")
+
+
+def _is_istios(name: str) -> bool:
+    domain = name.partition("/")[0]
+    return domain == "istio.io" or domain.endswith(".istio.io")

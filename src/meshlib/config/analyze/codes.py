@@ -1,0 +1,48 @@
+"""Names and levels of the codes that we raise.
+
+Source: Istio ``pkg/config/analysis/msg/messages.yaml``.
+"""
+
+from __future__ import annotations
+
+from meshlib.model.problem import Level
+
+__all__ = ["CODES"]
+
+_ERROR, _WARNING, _INFO = Level.ERROR, Level.WARNING, Level.INFO
+
+CODES: dict[str, tuple[str, Level]] = {
+    "IST0002": ("Deprecated", _WARNING),
+    "IST0101": ("ReferencedResourceNotFound", _ERROR),
+    "IST0107": ("MisplacedAnnotation", _WARNING),
+    "IST0108": ("UnknownAnnotation", _WARNING),
+    "IST0109": ("ConflictingMeshGatewayVirtualServiceHosts", _ERROR),
+    "IST0110": ("ConflictingSidecarWorkloadSelectors", _ERROR),
+    "IST0111": ("MultipleSidecarsWithoutWorkloadSelectors", _ERROR),
+    "IST0112": ("VirtualServiceDestinationPortSelectorRequired", _ERROR),
+    "IST0116": ("DeploymentAssociatedToMultipleServices", _WARNING),
+    "IST0118": ("PortNameIsNotUnderNamingConvention", _INFO),
+    "IST0127": ("NoMatchingWorkloadsFound", _WARNING),
+    "IST0128": ("NoServerCertificateVerificationDestinationLevel", _WARNING),
+    "IST0129": ("NoServerCertificateVerificationPortLevel", _WARNING),
+    "IST0130": ("VirtualServiceUnreachableRule", _WARNING),
+    "IST0131": ("VirtualServiceIneffectiveMatch", _INFO),
+    "IST0132": ("VirtualServiceHostNotFoundInGateway", _WARNING),
+    "IST0134": ("ServiceEntryAddressesRequired", _WARNING),
+    "IST0137": ("DeploymentConflictingPorts", _WARNING),
+    "IST0140": ("IngressRouteRulesNotAffected", _WARNING),
+    "IST0145": ("ConflictingGateways", _ERROR),
+    "IST0149": ("JwtClaimBasedRoutingWithoutRequestAuthN", _ERROR),
+    "IST0150": ("ExternalNameServiceTypeInvalidPortName", _WARNING),
+    "IST0157": ("InvalidTelemetryProvider", _WARNING),
+    "IST0159": ("ConflictingTelemetryWorkloadSelectors", _ERROR),
+    "IST0160": ("MultipleTelemetriesWithoutWorkloadSelectors", _ERROR),
+    "IST0161": ("InvalidGatewayCredential", _ERROR),
+    "IST0162": ("GatewayPortNotDefinedOnService", _WARNING),
+    "IST0165": ("ReferencedInternalGateway", _WARNING),
+    "IST0167": ("IneffectivePolicy", _WARNING),
+    "IST0171": ("NegativeConditionStatus", _WARNING),
+    "IST0173": ("DestinationRuleSubsetNotSelectPods", _ERROR),
+    "IST0174": ("UnknownDestinationRuleHost", _WARNING),
+    "IST0177": ("ConflictingServiceEntryProtocol", _WARNING),
+}

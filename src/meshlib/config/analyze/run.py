@@ -1,0 +1,94 @@
+"""Every analyzer over all objects, and what loading and validation found, in the order of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from meshlib.config.analyze import conditions, conflicts, destination_rules, destinations, gateways, rules, selectors
+from meshlib.config.analyze import services as ports
+from meshlib.config.analyze.annotations import annotations
+from meshlib.config.analyze.defaults import with_defaults
+from meshlib.config.analyze.suppress import without_suppressed
+from meshlib.config.analyze.world import World
+from meshlib.config.resources.base import Resource
+from meshlib.config.validation import validate
+from meshlib.model.problem import Problem
+
+__all__ = ["ANALYZERS", "analyze"]
+
+
+def _schema(world: World) -> Iterator[Problem]:
+    for item in world.items:
+        yield from validate(item.resource)
+
+
+ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
+    "annotations.K8sAnalyzer": (annotations,),
+    "authz.AuthorizationPoliciesAnalyzer": (selectors.authorization,),
+    "conditions.ConditionAnalyzer": (conditions.conditions,),
+    "deployment.ServiceAssociationAnalyzer": (ports.deployments,),
+    "deprecation.FieldAnalyzer": (rules.deprecated,),
+    "destinationrule.CaCertificateAnalyzer": (destination_rules.certificates,),
+    "destinationrule.PodNotSelectedAnalyzer": (destination_rules.subsets,),
+    "gateway.ConflictingGatewayAnalyzer": (gateways.conflicting_gateways,),
+    "gateway.IngressGatewayPortAnalyzer": (gateways.gateway_ports,),
+    "gateway.SecretAnalyzer": (gateways.gateway_secrets,),
+    "schemaValidation.CollectionValidationAnalyzer": (_schema, rules.unreachable_rules),
+    "service.PortNameAnalyzer": (ports.port_names,),
+    "serviceentry.ConflictingServiceEntryProtocolAnalyzer": (conflicts.service_entry_protocols,),
+    "serviceentry.ProtocolAddressesAnalyzer": (ports.service_entry_addresses,),
+    "sidecar.SelectorAnalyzer": (selectors.sidecars,),
+    "telemetry.ProviderAnalyzer": (selectors.telemetry_providers,),
+    "telemetry.SelectorAnalyzer": (selectors.telemetries,),
+    "virtualservice.ConflictingMeshGatewayHostsAnalyzer": (conflicts.mesh_hosts,),
+    "virtualservice.DestinationHostAnalyzer": (destinations.destination_hosts, destinations.hidden_subsets),
+    "virtualservice.DestinationRuleAnalyzer": (destinations.destination_subsets,),
+    "virtualservice.GatewayAnalyzer": (gateways.gateways_used,),
+    "virtualservice.JWTClaimRouteAnalyzer": (gateways.claims_without_authentication,),
+}
+"""Istio's names of the analyzers -> ours."""
+
+
+def analyze(
+    resources: Sequence[Resource[Any]],
+    *,
+    loading: Sequence[Problem] = (),
+    namespace: str = "default",
+    mesh: Mapping[str, Any] | None = None,
+    only: Collection[str] | None = None,
+) -> list[Problem]:
+    """What ``istioctl analyze`` would say of these objects, as if they were all there is. Pure; never raises.
+
+    Args:
+        resources: The objects.
+        loading: What loading them found; part of the result.
+        namespace: Where objects without a namespace are.
+        mesh: MeshConfig; None takes it from a ConfigMap ``istio``.
+        only: Names of ``ANALYZERS``; None runs all.
+    """
+    settings = _mesh_config(resources) if mesh is None else mesh
+    world = World(with_defaults(resources), namespace, settings)
+    found = list(loading)
+    for name, functions in ANALYZERS.items():
+        if only is None or name in only:
+            found.extend(problem for function in functions for problem in function(world))
+    return sorted(without_suppressed(world, dict.fromkeys(found)), key=_place)
+
+
+def _place(problem: Problem) -> tuple[str, int, str]:
+    return (problem.file, problem.line or 0, problem.code)
+
+
+def _mesh_config(resources: Sequence[Resource[Any]]) -> Mapping[str, Any]:
+    for resource in resources:
+        if resource.kind == "ConfigMap" and resource.metadata.name == "istio":
+            data = resource.spec.get("data") if isinstance(resource.spec, dict) else None
+            try:
+                settings = yaml.safe_load(str((data or {}).get("mesh") or ""))
+            except yaml.YAMLError:
+                return {}
+            return settings if isinstance(settings, dict) else {}
+    return {}
