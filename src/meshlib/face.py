@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ssl
 import threading
+from functools import partial
 from typing import Any
 
 from meshlib import errors
+from meshlib.clock import Clock
 from meshlib.dataplane import router
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.drivers import blocking, cooperative
@@ -80,10 +82,19 @@ class BlockingFace(_Face):
             return self._direct(self._faces.direct).handle_request(request)
         exchange = CallExchange(self._transport or mesh.blocking, *parts)
         exchange.call = call
+        if call.mirrors:
+            self._mirror(call, parts)
         try:
             return blocking.drive(call, exchange, mesh.clock)
         except errors.MeshError as error:
             raise translated(error, self._faces, request) from error.__cause__
+
+    def _mirror(self, call: Call, parts: tuple[Any, ...]) -> None:
+        mesh = self.mesh
+        for copy in router.copies(call, mesh.clock.now(), mesh.rng):
+            exchange = CallExchange(self._transport or mesh.blocking, *parts)
+            exchange.call = copy
+            mesh.mirrors.in_thread(partial(_send_copy, copy, exchange, mesh.clock))
 
     def end(self) -> None:
         """Close what was made here."""
@@ -112,10 +123,19 @@ class CooperativeFace(_Face):
             return await self._direct(self._faces.async_direct).handle_async_request(request)
         exchange = AsyncCallExchange(self._transport or mesh.cooperative, *parts)
         exchange.call = call
+        if call.mirrors:
+            self._mirror(call, parts)
         try:
             return await cooperative.drive(call, exchange, mesh.clock)
         except errors.MeshError as error:
             raise translated(error, self._faces, request) from error.__cause__
+
+    def _mirror(self, call: Call, parts: tuple[Any, ...]) -> None:
+        mesh = self.mesh
+        for copy in router.copies(call, mesh.clock.now(), mesh.rng):
+            exchange = AsyncCallExchange(self._transport or mesh.cooperative, *parts)
+            exchange.call = copy
+            mesh.mirrors.in_task(partial(_asend_copy, copy, exchange, mesh.clock))
 
     async def end(self) -> None:
         """Close what was made here."""
@@ -124,3 +144,19 @@ class CooperativeFace(_Face):
         await self.mesh.cooperative.leave(self)
         if self._owns_mesh:
             await self.mesh.aclose()
+
+
+def _send_copy(copy: Call, exchange: CallExchange, clock: Clock) -> None:
+    response = blocking.drive(copy, exchange, clock)
+    try:
+        response.read()
+    finally:
+        response.close()
+
+
+async def _asend_copy(copy: Call, exchange: AsyncCallExchange, clock: Clock) -> None:
+    response = await cooperative.drive(copy, exchange, clock)
+    try:
+        await response.aread()
+    finally:
+        await response.aclose()

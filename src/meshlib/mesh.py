@@ -26,6 +26,7 @@ from meshlib.dataplane.request import Request, request_of
 from meshlib.dataplane.state import State
 from meshlib.environment import keywords
 from meshlib.errors import ConfigError, NotReady
+from meshlib.mirror import Mirrors
 from meshlib.model.endpoint import Locality
 from meshlib.model.problem import Problem
 from meshlib.model.snapshot import EMPTY, Client, Snapshot
@@ -127,6 +128,7 @@ class Mesh:
         self._published = threading.Condition(self._lock)
         self._running: Future[None] | None = None
         self._closed = False
+        self.mirrors = Mirrors()
         self._blocking: BlockingTransport | None = None
         self._cooperative: CooperativeTransport | None = None
         _meshes.add(self)
@@ -320,6 +322,7 @@ class Mesh:
         if running is not None:
             running.cancel()
             background.shared.release()
+        self.mirrors.close()
         if self._blocking is not None:
             self._blocking.close()
 
@@ -338,6 +341,7 @@ class Mesh:
         self._running = None
         self.state.after_fork()
         self.prepared.after_fork()
+        self.mirrors = Mirrors()
         self._blocking = self._cooperative = None
 
     def __enter__(self) -> Mesh:

@@ -213,6 +213,11 @@ class Call:
             return self._flags or "-"
         return f"{self._flags},{own}" if self._flags else own
 
+    @property
+    def mirrors(self) -> tuple[tuple[int, BoundRoute], ...]:
+        """Shares and rules of the copies that may be sent elsewhere; none when the call is answered here."""
+        return self._bound.mirrors if self._bound is not None and self.answer is None else ()
+
     def flag(self, flag: str) -> None:
         """Add a response flag to those of the call itself."""
         if flag not in self._flags.split(","):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -58,15 +59,22 @@ class BoundRoute:
         destinations: Where it sends, empty for a redirect or direct response.
         timeout: Seconds for the whole call, or None.
         retry: Bound retry policy, or None.
+        mirrors: Parts per million, and the rule that a copy follows: the same changes, one cluster, no retry.
         response_ops: Operations on responses made here.
     """
 
-    __slots__ = ("_cumulative", "clauses", "destinations", "response_ops", "retry", "route", "timeout")
+    __slots__ = ("_cumulative", "clauses", "destinations", "mirrors", "response_ops", "retry", "route", "timeout")
 
-    def __init__(self, route: Route, destinations: tuple[Destination, ...]) -> None:
+    def __init__(
+        self,
+        route: Route,
+        destinations: tuple[Destination, ...],
+        mirrors: tuple[tuple[int, BoundRoute], ...] = (),
+    ) -> None:
         self.route = route
         self.clauses: tuple[Clause, ...] = bind(route.match)
         self.destinations = destinations
+        self.mirrors = mirrors
         self._cumulative = list(accumulate(destination.weight for destination in destinations))
         self.response_ops = header_ops.bind_ops(route.response_headers)
         action = route.action
@@ -206,7 +214,20 @@ class Prepared:
             Destination(weighted, route, action, self._prepare_cluster(weighted.cluster))
             for weighted in action.clusters
         )
-        return BoundRoute(route, tuple(destinations))
+        return BoundRoute(route, tuple(destinations), tuple(self._bind_mirrors(route, action)))
+
+    def _bind_mirrors(self, route: Route, action: Forward) -> Iterator[tuple[int, BoundRoute]]:
+        """The rules of copies; one to a cluster that does not exist is silently none (Istio)."""
+        for mirror in action.mirrors:
+            cluster = self._prepare_cluster(mirror.cluster)
+            if cluster is not None:
+                weighted = WeightedCluster(mirror.cluster)
+                copied = replace(action, clusters=(weighted,), retry=None, mirrors=())
+                changed = replace(route, action=copied, fault=None)
+                yield (
+                    mirror.parts_per_million,
+                    BoundRoute(changed, (Destination(weighted, changed, copied, cluster),)),
+                )
 
     def _prepare_cluster(self, name: str) -> PreparedCluster | None:
         if name not in self._clusters:

@@ -14,7 +14,7 @@ from meshlib.model.policy import Fault
 from meshlib.model.route import DirectResponse, Redirect
 from meshlib.model.snapshot import OutboundPolicy
 
-__all__ = ["begin"]
+__all__ = ["begin", "copies"]
 
 
 def begin(
@@ -44,6 +44,17 @@ def begin(
         name = destination.name if destination is not None else "none"
         raise call.fail(NoCluster, f"cluster {name} does not exist", now)
     return call
+
+
+def copies(call: Call, now: float, rng: random.Random) -> list[Call]:
+    """Calls that mirror ``call``, each drawn by itself; nobody watches them, and their answers are thrown away.
+
+    A body that can be sent only once is not copied. Source: Istio ``mirror``/``mirrors``, Envoy shadowing.
+    """
+    if not call.request.replayable:
+        return []
+    drawn = [bound for share, bound in call.mirrors if rng.random() * 1_000_000 < share]
+    return [Call(call.request, call.host, bound, bound.destinations[0], now, rng) for bound in drawn]
 
 
 def _refuse_unknown(prepared: Prepared, request: Request) -> None:
