@@ -151,6 +151,31 @@ for _name, _help in (
 
 
 @meshlib.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--namespace", default="default", envvar="MESHLIB_NAMESPACE", help="Where objects without one are.")
+@click.option("--mesh-config", default=None, help="File with the MeshConfig; else a ConfigMap 'istio' is read.")
+@click.option(
+    "--failure-threshold",
+    type=click.Choice(["Error", "Warning", "Info"], case_sensitive=False),
+    default="Error",
+    help="The least level that makes the exit code 1.",
+)
+@_output
+def analyze(
+    paths: tuple[str, ...], namespace: str, mesh_config: str | None, failure_threshold: str, output: str
+) -> None:
+    """Check that all objects of files and folders fit together, as istioctl analyze does."""
+    from meshlib.cli import analyze as analysis
+
+    found = _usable(lambda: analysis.findings(paths, namespace, mesh_config))
+    if output == "json":
+        click.echo(json.dumps([problem.to_dict() for problem in found], indent=2))
+    else:
+        analysis.show(found)
+    sys.exit(1 if analysis.reaches(found, failure_threshold) else 0)
+
+
+@meshlib.command()
 @click.option("--seconds", type=click.FloatRange(2.0, 600.0), default=18.0, help="About how long it runs.")
 @click.option("--no-tty", is_flag=True, help="Log lines instead of a live display.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", help="Form of the summary.")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from meshlib.config.analyze.world import World
 from meshlib.model.problem import Problem
 
-__all__ = ["annotations"]
+__all__ = ["misused"]
 
 ANY = frozenset({"Any"})
 _POD = frozenset({"Pod"})
@@ -70,7 +70,7 @@ _OPEN = ("install.operator.istio.io/", "internal.istio.io/", "operator.istio.io/
 """Prefixes whose names are not listed: Istio writes them itself."""
 
 
-def annotations(world: World) -> Iterator[Problem]:
+def misused(world: World) -> Iterator[Problem]:
     """Names that Istio does not know, and names on a kind that does not read them."""
     for item in world.items:
         for name in item.annotations:

@@ -12,6 +12,7 @@ __all__ = ["CODES"]
 _ERROR, _WARNING, _INFO = Level.ERROR, Level.WARNING, Level.INFO
 
 CODES: dict[str, tuple[str, Level]] = {
+    "IST0001": ("InternalError", _ERROR),
     "IST0002": ("Deprecated", _WARNING),
     "IST0101": ("ReferencedResourceNotFound", _ERROR),
     "IST0107": ("MisplacedAnnotation", _WARNING),

@@ -1,6 +1,7 @@
 """Objects that claim the same thing.
 
-Source: Istio ``analyzers/virtualservice/conflictingmeshgatewayhosts.go``, ``serviceentry/conflictingserviceentries.go``.
+Source: Istio ``analyzers/virtualservice/conflictingmeshgatewayhosts.go``,
+``analyzers/serviceentry/conflictingserviceentries.go``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Rules that can never be reached, in ``tls`` and ``tcp``; and fields on their way out.
+"""Rules that can never be reached, and fields on their way out.
 
-The ``http`` rules are seen to by validation. Source: Istio ``validation.go`` (``analyzeUnreachableTLSRules``,
+A match that a shorter prefix covers is ineffective (validation says so), but only equal matches make the whole rule
+unreachable. Source: Istio ``validation.go`` (``analyzeUnreachableTLSRules``,
 ``analyzeUnreachableTCPRules``), ``analyzers/deprecation/deprecation.go``, ``telemetry/lightstep.go``.
 """
 
@@ -17,9 +18,9 @@ __all__ = ["deprecated", "unreachable_rules"]
 
 
 def unreachable_rules(world: World) -> Iterator[Problem]:
-    """``tls`` and ``tcp`` rules behind a rule that takes everything, or with matches that stand before."""
+    """Rules behind a rule that takes everything, and rules whose matches all stand before."""
     for item in world.of("VirtualService"):
-        for part in ("tls", "tcp"):
+        for part in ("http", "tls", "tcp"):
             yield from _part(item, f"spec.{part}", item.spec.get(part) or [])
 
 
@@ -29,7 +30,7 @@ def _part(item: Item, part: str, rules: list[Any]) -> Iterator[Problem]:
     for number, rule in enumerate(rules):
         path = f"{part}[{number}]"
         if open_ended is not None:
-            message = f"rule {open_ended} has no match and takes every connection before it comes here"
+            message = f"rule {open_ended} has no match and takes everything before it comes here"
             yield item.report("IST0130", path, message)
         matches = rule.get("match") or []
         if not matches:
@@ -38,12 +39,16 @@ def _part(item: Item, part: str, rules: list[Any]) -> Iterator[Problem]:
         repeated = 0
         for index, match in enumerate(matches):
             where = f"{path}.match[{index}]"
-            first = seen.setdefault(json.dumps(match, sort_keys=True, default=str), where)
-            if first != where:
-                repeated += 1
+            first = seen.setdefault(_key(match), where)
+            repeated += first != where
+            if first != where and part != "spec.http":
                 yield item.report("IST0131", where, f"this match is the same as {first}")
         if repeated == len(matches):
             yield item.report("IST0130", path, "every match of this rule stands in a rule before it")
+
+
+def _key(match: dict[str, Any]) -> str:
+    return json.dumps({field: value for field, value in match.items() if field != "name"}, sort_keys=True, default=str)
 
 
 def deprecated(world: World) -> Iterator[Problem]:

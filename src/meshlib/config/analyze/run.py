@@ -9,7 +9,8 @@ import yaml
 
 from meshlib.config.analyze import conditions, conflicts, destination_rules, destinations, gateways, rules, selectors
 from meshlib.config.analyze import services as ports
-from meshlib.config.analyze.annotations import annotations
+from meshlib.config.analyze.annotations import misused
+from meshlib.config.analyze.codes import CODES
 from meshlib.config.analyze.defaults import with_defaults
 from meshlib.config.analyze.suppress import without_suppressed
 from meshlib.config.analyze.world import World
@@ -21,12 +22,13 @@ __all__ = ["ANALYZERS", "analyze"]
 
 
 def _schema(world: World) -> Iterator[Problem]:
+    """What validation says of each object; unreachable rules are ``rules``' concern."""
     for item in world.items:
-        yield from validate(item.resource)
+        yield from (problem for problem in validate(item.resource) if problem.code != "IST0130")
 
 
 ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
-    "annotations.K8sAnalyzer": (annotations,),
+    "annotations.K8sAnalyzer": (misused,),
     "authz.AuthorizationPoliciesAnalyzer": (selectors.authorization,),
     "conditions.ConditionAnalyzer": (conditions.conditions,),
     "deployment.ServiceAssociationAnalyzer": (ports.deployments,),
@@ -74,8 +76,19 @@ def analyze(
     found = list(loading)
     for name, functions in ANALYZERS.items():
         if only is None or name in only:
-            found.extend(problem for function in functions for problem in function(world))
+            found.extend(problem for function in functions for problem in _run(name, function, world))
     return sorted(without_suppressed(world, dict.fromkeys(found)), key=_place)
+
+
+def _run(name: str, function: Callable[[World], Iterator[Problem]], world: World) -> list[Problem]:
+    """Kinds that are not modelled can hold anything: one that an analyzer cannot read is said, not raised."""
+    found: list[Problem] = []
+    try:
+        found.extend(function(world))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        title, level = CODES["IST0001"]
+        found.append(Problem("IST0001", title, level, "", f"{name} met a field of an unexpected form: {error}"))
+    return found
 
 
 def _place(problem: Problem) -> tuple[str, int, str]:

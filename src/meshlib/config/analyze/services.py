@@ -10,8 +10,7 @@ from typing import Any
 
 from meshlib.config.analyze.workloads import in_mesh
 from meshlib.config.analyze.world import Item, World, selects
-from meshlib.config.compile.services import kubernetes_protocol
-from meshlib.config.compile.services import AppProtocol
+from meshlib.config.compile.services import AppProtocol, kubernetes_protocol
 from meshlib.model.problem import Problem
 
 __all__ = ["deployments", "port_names", "service_entry_addresses"]
@@ -22,10 +21,17 @@ _SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-pat
 def port_names(world: World) -> Iterator[Problem]:
     """Ports whose protocol Istio must guess; ExternalName ports that count as TCP and swallow other traffic."""
     for item in world.of("Service"):
-        if item.namespace in _SYSTEM or (item.namespace == world.root and "istio" in item.labels):
+        if _is_part_of_the_mesh(world, item):
             continue
         for number, port in enumerate(item.spec.get("ports") or []):
             yield from _port_name(item, f"spec.ports[{number}]", port)
+
+
+def _is_part_of_the_mesh(world: World, item: Item) -> bool:
+    """Kubernetes' and Istio's own services, and those of generated gateways."""
+    istios = "istio" in item.labels or item.labels.get("release") == "istio"
+    generated = "gateway.istio.io/managed" in item.labels
+    return item.namespace in _SYSTEM or generated or (item.namespace == world.root and istios)
 
 
 def _port_name(item: Item, path: str, port: Any) -> Iterator[Problem]:

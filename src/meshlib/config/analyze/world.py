@@ -109,4 +109,13 @@ def _spec(resource: Resource[Any]) -> Mapping[str, Any]:
     if isinstance(spec, Message):
         return spec.model_dump(by_alias=True, exclude_unset=True)
     given = spec.get("spec") if isinstance(spec, dict) else None
-    return given if isinstance(given, dict) else {}
+    return _without_nulls(given) if isinstance(given, dict) else {}
+
+
+def _without_nulls(value: Any) -> Any:
+    """A field or element that is null says as little as one that is absent."""
+    if isinstance(value, dict):
+        return {str(key): _without_nulls(part) for key, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [_without_nulls(part) for part in value if part is not None]
+    return value
