@@ -14,11 +14,19 @@ from typing import Any
 from meshlib.config.compile.endpoints import selects
 from meshlib.config.compile.registry import age
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.service_entry import MeshConfig, OutboundTrafficMode, OutboundTrafficPolicy, SidecarSpec
+from meshlib.config.resources.service_entry import (
+    IstioEgressListener,
+    MeshConfig,
+    OutboundTrafficMode,
+    OutboundTrafficPolicy,
+    SidecarSpec,
+)
 from meshlib.model.hosts import matches
 from meshlib.model.snapshot import Client, OutboundPolicy
 
 __all__ = ["Scope", "scope_for"]
+
+Import = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +35,32 @@ class Scope:
 
     Attributes:
         outbound_policy: For hosts that are not.
-        hosts: (namespace, host pattern) pairs; None imports everything.
-        excluded: Pairs that are taken out again.
+        hosts: (namespace, host pattern, port) of each import; None imports everything, port 0 every port.
+        excluded: What is taken out again.
         object: The Sidecar in force, ``""`` for none.
     """
 
     outbound_policy: OutboundPolicy
-    hosts: tuple[tuple[str, str], ...] | None = None
-    excluded: tuple[tuple[str, str], ...] = ()
+    hosts: tuple[Import, ...] | None = None
+    excluded: tuple[Import, ...] = ()
     object: str = ""
 
-    def imports(self, namespace: str, host: str) -> bool:
-        """Whether a host that lives in ``namespace`` is imported."""
+    def imports(self, namespace: str, host: str, port: int = 0) -> bool:
+        """Whether a host that lives in ``namespace`` is imported, on ``port`` or (0) on any."""
         if self.hosts is None:
             return True
-        return _any(self.hosts, namespace, host) and not _any(self.excluded, namespace, host)
+        return _any(self.hosts, namespace, host, port) and not _any(self.excluded, namespace, host, port)
 
     def imports_any(self, namespace: str, hosts: Iterable[str]) -> bool:
         """Whether any of the hosts of an object in ``namespace`` is imported."""
         return self.hosts is None or any(self.imports(namespace, host) for host in hosts)
 
 
-def _any(pairs: Sequence[tuple[str, str]], namespace: str, host: str) -> bool:
-    return any(ns in ("*", namespace) and matches(pattern, host) for ns, pattern in pairs)
+def _any(imports: Sequence[Import], namespace: str, host: str, port: int) -> bool:
+    return any(
+        ns in ("*", namespace) and matches(pattern, host) and (not port or not bound or port == bound)
+        for ns, pattern, bound in imports
+    )
 
 
 def scope_for(sidecars: Sequence[Resource[Any]], client: Client, default_namespace: str, mesh: MeshConfig) -> Scope:
@@ -62,9 +73,9 @@ def scope_for(sidecars: Sequence[Resource[Any]], client: Client, default_namespa
     policy = spec.outbound_traffic_policy or policy
     if not spec.egress:
         return Scope(_policy(policy), object=found.id)
-    pairs = [_pair(host, client.namespace) for listener in spec.egress for host in listener.hosts]
-    imported = tuple((ns, host) for ns, host in pairs if not ns.startswith("~"))
-    excluded = tuple((ns[1:] or "*", host) for ns, host in pairs if ns.startswith("~"))
+    imports = [(*_pair(host, client.namespace), _port(listener)) for listener in spec.egress for host in listener.hosts]
+    imported = tuple(each for each in imports if not each[0].startswith("~"))
+    excluded = tuple((ns[1:] or "*", host, port) for ns, host, port in imports if ns.startswith("~"))
     return Scope(_policy(policy), imported, excluded, found.id)
 
 
@@ -81,6 +92,13 @@ def _choose(
         if sidecar.spec.workload_selector is None or not sidecar.spec.workload_selector.labels:
             return sidecar
     return None
+
+
+def _port(listener: IstioEgressListener) -> int:
+    """The port that a listener is bound to; 0 for every port, which an HTTP proxy is for too."""
+    if listener.port is None or listener.port.protocol.upper() == "HTTP_PROXY":
+        return 0
+    return listener.port.number
 
 
 def _pair(text: str, own: str) -> tuple[str, str]:

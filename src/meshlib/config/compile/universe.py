@@ -145,7 +145,7 @@ class View:
             if target is not None:
                 return self._alias_host(host, service, target, port)
         number = service.port(port)
-        if number is None:
+        if number is None or not self.scope.imports(service.namespace, name, port):
             return None
         found = self._with_rules(name, service, port) if number.protocol.is_http else None
         return found or self._default_host(name, service, port)

@@ -19,6 +19,7 @@ from meshlib.config.resources.virtual_service import Destination, HTTPRetry
 
 __all__ = [
     "DefaultTrafficPolicy",
+    "IstioEgressListener",
     "Location",
     "MeshConfig",
     "OutboundTrafficMode",

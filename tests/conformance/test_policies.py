@@ -1,0 +1,98 @@
+"""One policy message in, the effective policy out; and what a Sidecar lets a client see."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from meshlib.config.compile.actions import Actions, fault_of
+from meshlib.config.compile.matches import inapplicable
+from meshlib.config.compile.retries import retry_policy
+from meshlib.config.compile.sidecar import scope_for
+from meshlib.config.resources import load_dict
+from meshlib.config.resources.service_entry import MeshConfig
+from meshlib.config.resources.virtual_service import HTTPFaultInjection, HTTPMatchRequest, HTTPRoute
+from meshlib.model.snapshot import Client
+from tests.conftest import data_cases
+
+
+@pytest.mark.parametrize("case", data_cases("route/route_policies.json"))
+def test_route_policies(case):
+    ask = {"mirror_percent": _mirror, "fault": _fault, "source_match": _source, "retry_policy": _retry}[case["check"]]
+    ask(case)
+
+
+def parts(fraction):
+    return fraction["numerator"] * {"HUNDRED": 10_000, "TEN_THOUSAND": 100, "MILLION": 1}[fraction["denominator"]]
+
+
+def _mirror(case):
+    given = {**case["http_route"], "mirror": {"host": "shadow"}, "route": [{"destination": {"host": "svc"}}]}
+    for mirror in given.get("mirrors", ()):
+        mirror["destination"] = {"host": "shadow"}
+    rule = HTTPRoute.model_validate(
+        json.loads(json.dumps(given).replace("40.0", "40").replace('Percent": 0.0', 'Percent": 0'))
+    )
+    actions = Actions(lambda to: f"outbound|80||{to.host}", lambda _: None, None)
+    shares = [mirror.parts_per_million for mirror in actions.translate(rule, 80)[0].mirrors]
+    assert shares == ([] if case["expect"] is None else [parts(case["expect"])])
+
+
+def _fault(case):
+    got, wanted = fault_of(HTTPFaultInjection.model_validate(case["fault"])), case["expect"]
+    assert (got.delay is None) is ("delay" not in wanted)
+    if got.delay is not None:
+        assert got.delay.parts_per_million == parts(wanted["delay"]["percentage"])
+        assert got.delay.seconds == float(wanted["delay"]["fixedDelay"].rstrip("s"))
+    assert (got.abort is None) is ("abort" not in wanted)
+    if got.abort is not None:
+        assert got.abort.parts_per_million == parts(wanted["abort"]["percentage"])
+        assert got.abort.grpc_status == wanted["abort"].get("grpcStatus")
+
+
+def _source(case):
+    client = Client(case["client"]["namespace"], case["client"]["labels"])
+    reason = inapplicable(HTTPMatchRequest.model_validate(case["match"]), client, 80)
+    assert (reason is None) is case["expect"], reason
+
+
+def _retry(case):
+    rule = HTTPRoute.model_validate(case["http_route"])
+    policy = retry_policy(rule.retries, consistent_hash=case["hash_policy"])
+    for path, operator, wanted in case["asserts"]:
+        if path == "policy":
+            assert (policy is None) is (operator == "is_null")
+        elif path == "policy.retry_on":
+            assert policy.retry_on == set(wanted.split(","))
+        elif path == "policy.retriable_status_codes":
+            assert sorted(policy.retriable_status_codes) == sorted(wanted)
+        elif path == "policy.num_retries.value":
+            assert policy.attempts == wanted
+        elif path == "policy.host_selection_retry_max_attempts":
+            assert policy.host_selection_attempts == wanted
+        elif path == "policy.retry_priority":
+            assert policy.remote_localities is (operator != "is_null")
+
+
+@pytest.mark.parametrize("case", data_cases("model/sidecar_scope.json"))
+def test_sidecar_scope(case):
+    if case["check"] != "sidecar_scope":
+        pytest.skip("one listener by itself: asked through whole Sidecars")
+    if case["virtual_services"]:
+        pytest.skip("services that only routes name are found when a route names them, not listed")
+    namespace = case["sidecar_namespace"]
+    sidecars = []
+    if case["sidecar"] is not None:
+        given = {**case["sidecar"], "metadata": {**case["sidecar"]["metadata"], "namespace": namespace}}
+        sidecars = load_dict(given).resources
+    scope = scope_for(sidecars, Client(namespace), namespace, MeshConfig())
+    seen = {
+        (service["namespace"], service["host"])
+        for service in case["services"]
+        for port in service["ports"] or [0]
+        if scope.imports(service["namespace"], service["host"], port["number"] if isinstance(port, dict) else port)
+    }
+    wanted = {(service["namespace"], service["host"]) for service in case["expect"]}
+    assert wanted <= seen, "of a host in several namespaces, which one is used is asked elsewhere"
+    assert {host for _, host in seen} == {host for _, host in wanted}
