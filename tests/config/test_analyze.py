@@ -10,7 +10,7 @@ import yaml
 
 from meshlib.config.analyze import ANALYZERS, analyze
 from meshlib.config.analyze.codes import CODES
-from meshlib.config.resources import load_dict, load_file
+from meshlib.config.resources import load_dict, load_file, load_text
 from tests.conftest import data_cases
 
 
@@ -46,3 +46,125 @@ def test_names_and_levels_are_istios(shared_data):
     messages = json.loads((shared_data / "analyze/messages.json").read_text("utf-8"))["cases"]
     theirs = {each["code"]: (each["name"], each["level"]) for each in messages}
     assert {code: (name, level.value) for code, (name, level) in CODES.items()}.items() <= theirs.items()
+
+
+REVIEWS = """
+apiVersion: v1
+kind: Service
+metadata: {name: reviews, namespace: prod, annotations: {networking.istio.io/exportTo: "."}}
+spec: {ports: [{name: http, port: 80}, {name: http-admin, port: 81}], selector: {app: reviews}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: reviews-1, namespace: prod, labels: {app: reviews, version: v1}}
+spec: {containers: [{name: app}]}
+"""
+
+
+def found(text, *codes):
+    problems = analyze(load_text(REVIEWS + "---" + text, "mesh.yaml").resources)
+    return [(each.code, each.resource, each.path) for each in problems if not codes or each.code in codes]
+
+
+def route(name, namespace, destination, extra="hosts: [reviews]"):
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {{{extra}, http: [{{route: [{{destination: {destination}}}]}}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("namespace", "destination", "expected"),
+    [
+        ("prod", "{host: reviews, port: {number: 80}}", []),
+        ("prod", "{host: reviews}", [("IST0112", "")]),
+        ("prod", "{host: reviews, port: {number: 8}}", [("IST0101", ".port.number")]),
+        ("prod", "{host: bogus}", [("IST0101", ".host")]),
+        ("test", "{host: reviews.prod.svc.cluster.local, port: {number: 80}}", [("IST0101", ".host")]),
+        ("prod", "{host: reviews, subset: v9, port: {number: 80}}", [("IST0101", ".subset")]),
+    ],
+)
+def test_destinations_must_exist_and_be_visible(namespace, destination, expected):
+    place = "spec.http[0].route[0].destination"
+    wanted = [(code, f"VirtualService {namespace}/one", place + field) for code, field in expected]
+    assert found(route("one", namespace, destination), "IST0101", "IST0112") == wanted
+
+
+def test_gateways_must_exist_and_serve_the_host():
+    text = route("one", "prod", "{host: reviews, port: {number: 80}}", "hosts: [a.com], gateways: [mesh, none]")
+    assert found(text, "IST0101") == [("IST0101", "VirtualService prod/one", "spec.gateways[1]")]
+
+
+def test_two_selectors_on_one_pod_and_a_selector_without_pod():
+    def sidecar(name, labels):
+        return (
+            f"\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: {name}, namespace: prod}}\n"
+            f"spec: {{workloadSelector: {{labels: {labels}}}, egress: [{{hosts: ['./*']}}]}}\n---"
+        )
+
+    text = sidecar("a", "{app: reviews}") + sidecar("b", "{version: v1}") + sidecar("c", "{app: none}")
+    assert sorted(found(text, "IST0101", "IST0110")) == [
+        ("IST0101", "Sidecar prod/c", "spec.workloadSelector.labels"),
+        ("IST0110", "Sidecar prod/a", "spec.workloadSelector"),
+        ("IST0110", "Sidecar prod/b", "spec.workloadSelector"),
+    ]
+
+
+def test_templates_stand_for_the_pods_that_they_will_make():
+    text = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: reviews-v2, namespace: prod}
+spec: {template: {metadata: {labels: {app: reviews, version: v2}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews, namespace: prod}
+spec: {host: reviews, subsets: [{name: v2, labels: {version: v2}}, {name: v3, labels: {version: v3}}]}
+"""
+    assert found(text) == [("IST0173", "DestinationRule prod/reviews", "spec.subsets[1]")]
+
+
+def test_annotations_are_known_in_place_and_valid():
+    text = """
+apiVersion: v1
+kind: Service
+metadata: {name: s, annotations: {networking.istio.io/exportTwo: x, sidecar.istio.io/inject: "true", else.io/x: y}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p, annotations: {sidecar.istio.io/inject: "true", traffic.sidecar.istio.io/excludeInboundPorts: http}}
+"""
+    assert [(code, resource) for code, resource, _ in found(text)] == [
+        ("IST0107", "Service s"),
+        ("IST0108", "Service s"),
+        ("IST0125", "Pod p"),
+    ]
+
+
+def test_several_telemetries_without_selector():
+    one = "\napiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: %s}\nspec: {}\n---"
+    assert [code for code, _, _ in found(one % "a" + one % "b")] == ["IST0160", "IST0160"]
+
+
+def test_an_object_that_stands_twice_is_said_once_and_no_conflict():
+    twice = route("one", "prod", "{host: reviews, port: {number: 80}}")
+    other = twice.replace("80", "81")
+    assert [code for code, _, _ in found(f"{twice}---{other}")] == ["MESH001"]
+
+
+@pytest.mark.parametrize("spec", ["5", "{servers: 5}", "{servers: [null, 5], selector: x}"])
+def test_no_shape_of_an_unmodelled_kind_raises(spec):
+    found(f"\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {spec}\n")
+
+
+def test_deprecated_fields_and_the_sidecars_user():
+    text = route("one", "prod", "{host: reviews, port: {number: 80}}").replace(
+        "{route:", "{fault: {delay: {fixedDelay: 1s, percent: 5}}, route:"
+    )
+    pod = (
+        "\napiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{securityContext: {runAsUser: 1337}}]}\n"
+    )
+    assert [code for code, _, _ in found(f"{text}---{pod}", "IST0002", "IST0144")] == ["IST0002", "IST0144"]

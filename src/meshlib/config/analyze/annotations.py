@@ -5,7 +5,7 @@ Source: Istio ``analyzers/annotations/annotations.go``; names from ``istio.io/ap
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from meshlib.config.analyze.world import World
 from meshlib.model.problem import Problem
@@ -70,10 +70,29 @@ _OPEN = ("install.operator.istio.io/", "internal.istio.io/", "operator.istio.io/
 """Prefixes whose names are not listed: Istio writes them itself."""
 
 
+def _ports(text: str) -> bool:
+    """Port numbers with commas, or ``*``, or nothing."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    return words == ["*"] or all(word.isdecimal() and 0 < int(word) < 65536 for word in words)
+
+
+VALUES: dict[str, Callable[[str], bool]] = {
+    "sidecar.istio.io/inject": lambda text: text.lower() in ("true", "false"),
+    "sidecar.istio.io/interceptionMode": lambda text: text in ("REDIRECT", "TPROXY", "NONE"),
+    "sidecar.istio.io/rewriteAppHTTPProbers": lambda text: text.lower() in ("true", "false"),
+    "status.sidecar.istio.io/port": str.isdecimal,
+    "traffic.sidecar.istio.io/excludeInboundPorts": _ports,
+    "traffic.sidecar.istio.io/excludeOutboundPorts": _ports,
+    "traffic.sidecar.istio.io/includeInboundPorts": _ports,
+    "traffic.sidecar.istio.io/includeOutboundPorts": _ports,
+}
+"""Annotation -> whether a text is a value of it."""
+
+
 def misused(world: World) -> Iterator[Problem]:
     """Names that Istio does not know, and names on a kind that does not read them."""
     for item in world.items:
-        for name in item.annotations:
+        for name, value in item.annotations.items():
             path = f"metadata.annotations.{name}"
             if not _is_istios(name) or name.startswith(_OPEN):
                 continue
@@ -83,6 +102,8 @@ def misused(world: World) -> Iterator[Problem]:
             elif kinds is not ANY and item.resource.kind not in kinds:
                 wanted = " or ".join(sorted(kinds))
                 yield item.report("IST0107", path, f"{name!r} has an effect on a {wanted} only")
+            elif name in VALUES and not VALUES[name](value):
+                yield item.report("IST0125", path, f"{value!r} is no value of {name!r}")
 
 
 def _is_istios(name: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from meshlib.config.analyze.world import Item, World
 from meshlib.model.problem import Problem
 
-__all__ = ["deprecated", "unreachable_rules"]
+__all__ = ["deprecated", "lightstep", "unreachable_rules"]
 
 
 def unreachable_rules(world: World) -> Iterator[Problem]:
@@ -62,10 +62,10 @@ def deprecated(world: World) -> Iterator[Problem]:
         if (item.spec.get("outboundTrafficPolicy") or {}).get("egressProxy"):
             path = "spec.outboundTrafficPolicy.egressProxy"
             yield item.report("IST0002", path, "egressProxy is deprecated")
-    yield from _lightstep(world)
 
 
-def _lightstep(world: World) -> Iterator[Problem]:
+def lightstep(world: World) -> Iterator[Problem]:
+    """Tracing through Lightstep's own provider."""
     providers = world.mesh.get("extensionProviders") or []
     names = {provider.get("name") for provider in providers if provider.get("lightstep")}
     for item in world.of("Telemetry"):

@@ -12,6 +12,7 @@ from meshlib.config.analyze import services as ports
 from meshlib.config.analyze.annotations import misused
 from meshlib.config.analyze.codes import CODES
 from meshlib.config.analyze.defaults import with_defaults
+from meshlib.config.analyze.duplicates import distinct
 from meshlib.config.analyze.suppress import without_suppressed
 from meshlib.config.analyze.world import World
 from meshlib.config.resources.base import Resource
@@ -32,6 +33,7 @@ ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
     "authz.AuthorizationPoliciesAnalyzer": (selectors.authorization,),
     "conditions.ConditionAnalyzer": (conditions.conditions,),
     "deployment.ServiceAssociationAnalyzer": (ports.deployments,),
+    "deployment.ApplicationUIDAnalyzer": (ports.application_users,),
     "deprecation.FieldAnalyzer": (rules.deprecated,),
     "destinationrule.CaCertificateAnalyzer": (destination_rules.certificates,),
     "destinationrule.PodNotSelectedAnalyzer": (destination_rules.subsets,),
@@ -43,6 +45,8 @@ ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
     "serviceentry.ConflictingServiceEntryProtocolAnalyzer": (conflicts.service_entry_protocols,),
     "serviceentry.ProtocolAddressesAnalyzer": (ports.service_entry_addresses,),
     "sidecar.SelectorAnalyzer": (selectors.sidecars,),
+    "telemetry.DefaultSelectorAnalyzer": (selectors.default_telemetries,),
+    "telemetry.LightstepAnalyzer": (rules.lightstep,),
     "telemetry.ProviderAnalyzer": (selectors.telemetry_providers,),
     "telemetry.SelectorAnalyzer": (selectors.telemetries,),
     "virtualservice.ConflictingMeshGatewayHostsAnalyzer": (conflicts.mesh_hosts,),
@@ -72,8 +76,9 @@ def analyze(
         only: Names of ``ANALYZERS``; None runs all.
     """
     settings = _mesh_config(resources) if mesh is None else mesh
-    world = World(with_defaults(resources), namespace, settings)
-    found = list(loading)
+    chosen, repeated = distinct(resources, namespace)
+    world = World(with_defaults(chosen), namespace, settings)
+    found = [*loading, *repeated]
     for name, functions in ANALYZERS.items():
         if only is None or name in only:
             found.extend(problem for function in functions for problem in _run(name, function, world))

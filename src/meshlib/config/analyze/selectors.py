@@ -12,7 +12,7 @@ from meshlib.config.analyze.workloads import Workload, in_ambient, pods
 from meshlib.config.analyze.world import Item, World, selects
 from meshlib.model.problem import Problem
 
-__all__ = ["authorization", "sidecars", "telemetries", "telemetry_providers"]
+__all__ = ["authorization", "default_telemetries", "sidecars", "telemetries", "telemetry_providers"]
 
 
 class _Kind(NamedTuple):
@@ -38,6 +38,7 @@ def sidecars(world: World) -> Iterator[Problem]:
     """Sidecars without pods, two for one pod, several without selector; and those of pods without a sidecar."""
     everyone = pods(world)
     yield from _conflicts(world, _SIDECAR, everyone)
+    yield from _without_selector(world, _SIDECAR)
     for item in world.of("Sidecar"):
         if _for_ambient(world, item, everyone):
             yield item.report("IST0167", "", "pods in ambient mode have no sidecar: this has no effect on them")
@@ -52,19 +53,33 @@ def _for_ambient(world: World, item: Item, everyone: list[Workload]) -> bool:
 
 
 def telemetries(world: World) -> Iterator[Problem]:
-    """Telemetries without pods, two for one pod, several without selector."""
+    """Telemetries without pods, and two for one pod."""
     yield from _conflicts(world, _TELEMETRY, pods(world))
 
 
-def _conflicts(world: World, kind: _Kind, everyone: list[Workload]) -> Iterator[Problem]:
-    by_namespace: dict[str, list[Item]] = {}
+def default_telemetries(world: World) -> Iterator[Problem]:
+    """Several Telemetries without selector in a namespace."""
+    yield from _without_selector(world, _TELEMETRY)
+
+
+def _by_namespace(world: World, kind: _Kind) -> dict[str, list[Item]]:
+    """Those that select by labels, or everything; ``targetRefs`` are another way."""
+    found: dict[str, list[Item]] = {}
     for item in world.of(kind.kind):
         if not item.spec.get("targetRef") and not item.spec.get("targetRefs"):
-            by_namespace.setdefault(item.namespace, []).append(item)
-    for namespace, items in by_namespace.items():
+            found.setdefault(item.namespace, []).append(item)
+    return found
+
+
+def _conflicts(world: World, kind: _Kind, everyone: list[Workload]) -> Iterator[Problem]:
+    for namespace, items in _by_namespace(world, kind).items():
         own = [pod for pod in everyone if pod.namespace == namespace]
         yield from _nobody(kind, items, own)
         yield from _shared_pods(kind, items, own)
+
+
+def _without_selector(world: World, kind: _Kind) -> Iterator[Problem]:
+    for items in _by_namespace(world, kind).values():
         without = [item for item in items if not _labels(item, kind)]
         yield from _together(kind.no_selector, without, "", lambda names: f"{names} have no selector either")
 

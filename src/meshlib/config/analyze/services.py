@@ -13,7 +13,7 @@ from meshlib.config.analyze.world import Item, World, selects
 from meshlib.config.compile.services import AppProtocol, kubernetes_protocol
 from meshlib.model.problem import Problem
 
-__all__ = ["deployments", "port_names", "service_entry_addresses"]
+__all__ = ["application_users", "deployments", "port_names", "service_entry_addresses"]
 
 _SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 
@@ -100,3 +100,24 @@ def _target_ports(item: Item, services: list[Item]) -> Iterator[Problem]:
         if len(found) > 1:
             said = ", ".join(f"{number} of {' and '.join(names)}" for number, names in found.items())
             yield item.report("IST0137", "", f"target port {target} stands behind several ports: {said}")
+
+
+SIDECAR_USER = 1337
+
+
+def application_users(world: World) -> Iterator[Problem]:
+    """Containers that run as the sidecar's user: traffic of that user goes around the sidecar."""
+    for item in (*world.of("Pod"), *world.of("Deployment")):
+        template = item.resource.kind == "Deployment"
+        spec = (item.spec.get("template") or {}).get("spec") or {} if template else item.spec
+        path = "spec.template.spec" if template else "spec"
+        if _user(spec) == SIDECAR_USER:
+            yield item.report("IST0144", f"{path}.securityContext.runAsUser", "user 1337 is the sidecar's")
+        for number, container in enumerate(spec.get("containers") or []):
+            if _user(container) == SIDECAR_USER and container.get("name") not in ("istio-proxy", "enable-core-dump"):
+                where = f"{path}.containers[{number}].securityContext.runAsUser"
+                yield item.report("IST0144", where, "user 1337 is the sidecar's")
+
+
+def _user(holder: Any) -> Any:
+    return (holder.get("securityContext") or {}).get("runAsUser")
