@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
@@ -56,7 +57,7 @@ def test_every_networking_file_loads(shared_data):
 def test_traffic_obeys_the_file(name, bookinfo, shared_data):
     networking = shared_data / "samples/bookinfo/networking"
     sources = [networking / f"{name}.yaml", networking / "destination-rule-all.yaml", *bookinfo]
-    with Mesh(*sources, telemetry=False) as mesh, MeshClient(mesh) as client:
+    with Mesh(*sources, telemetry=False, rng=random.Random(11)) as mesh, MeshClient(mesh) as client:
         for service, headers, shares in CASES[name]:
             counts: Counter[str | int] = Counter()
             for _ in range(COUNT if len(shares) > 1 else 20):

@@ -91,7 +91,7 @@ class _Story:
         self._send(chapter, lambda page: str(page["reviews"]))
         total, failed = sum(chapter.counts.values()), total_failed(chapter.counts)
         # Out for one second, then two: it is asked again only when it comes back, three requests at a time.
-        chapter.proven = total > 30 and failed == broken.served and 3 <= failed <= max(12, total // 10)
+        chapter.proven = failed == broken.served and 3 <= failed <= max(12, total // 10) and total > 3 * failed
         return self._end(chapter, f"{failed} of {total} pages met the failing instance before it was left out")
 
     def _return(self) -> Chapter:
