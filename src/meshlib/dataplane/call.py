@@ -112,6 +112,8 @@ class Call:
         attempts: How many attempts were begun.
         started: When the call was begun.
         deadline: Moment at which everything must be over, the body included, or None.
+        hash_key: For consistent hashing, or None.
+        cookies: ``Set-Cookie`` values that keep a generated key.
         outcome: Classification of the last settled attempt.
         error_status: The status that a sidecar would have answered with where we raise; 0 where we do not.
         request_bytes: Counted by the face: body bytes handed to the wire, over all attempts.
@@ -133,6 +135,7 @@ class Call:
         "_tried",
         "answer",
         "attempts",
+        "cookies",
         "deadline",
         "delay",
         "destination",
@@ -164,6 +167,7 @@ class Call:
         self.started = now
         self.deadline: float | None = None
         self.hash_key: int | None = None
+        self.cookies: tuple[bytes, ...] = ()
         self.outcome: Outcome | None = None
         self.error_status = 0
         self.request_bytes = 0
@@ -327,6 +331,8 @@ class Call:
         bound = self._bound
         if bound is None:
             return headers
+        if self.cookies:
+            headers = [*headers, *((b"set-cookie", cookie) for cookie in self.cookies)]
         ops = self.destination.response_ops if self.destination is not None else bound.response_ops
         return header_ops.apply(ops, headers, self.request) if ops else headers
 

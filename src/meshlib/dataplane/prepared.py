@@ -59,11 +59,22 @@ class BoundRoute:
         destinations: Where it sends, empty for a redirect or direct response.
         timeout: Seconds for the whole call, or None.
         retry: Bound retry policy, or None.
+        hash_keys: Where a consistent-hash key comes from, usually nowhere.
         mirrors: Parts per million, and the rule that a copy follows: the same changes, one cluster, no retry.
         response_ops: Operations on responses made here.
     """
 
-    __slots__ = ("_cumulative", "clauses", "destinations", "mirrors", "response_ops", "retry", "route", "timeout")
+    __slots__ = (
+        "_cumulative",
+        "clauses",
+        "destinations",
+        "hash_keys",
+        "mirrors",
+        "response_ops",
+        "retry",
+        "route",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -80,6 +91,7 @@ class BoundRoute:
         action = route.action
         forward = action if isinstance(action, Forward) else None
         self.timeout = forward.timeout if forward is not None else None
+        self.hash_keys = forward.hash_keys if forward is not None else ()
         self.retry = BoundRetry(forward.retry) if forward is not None and forward.retry is not None else None
 
     def matches(self, request: Request, rng: random.Random) -> bool:

@@ -6,6 +6,7 @@ import random
 
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.events import Observer
+from meshlib.dataplane.policies.hash_key import hash_key
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
 from meshlib.dataplane.reply import LocalReply, abort_reply, direct_reply, redirect_reply
 from meshlib.dataplane.request import Request
@@ -40,6 +41,8 @@ def begin(
     _draw_faults(call, bound.route.fault, rng)
     if call.answer is None:
         call.answer = _local_answer(bound, request)
+    if bound.hash_keys:
+        call.hash_key, call.cookies = hash_key(bound.hash_keys, request, rng)
     if call.answer is None and (destination is None or destination.cluster is None):
         name = destination.name if destination is not None else "none"
         raise call.fail(NoCluster, f"cluster {name} does not exist", now)
