@@ -1,4 +1,4 @@
-"""Names and levels of the codes that we raise.
+"""Names and levels of the codes that we raise; ``MESH`` codes are our own.
 
 Source: Istio ``pkg/config/analysis/msg/messages.yaml``.
 """
@@ -48,4 +48,6 @@ CODES: dict[str, tuple[str, Level]] = {
     "IST0173": ("DestinationRuleSubsetNotSelectPods", _ERROR),
     "IST0174": ("UnknownDestinationRuleHost", _WARNING),
     "IST0177": ("ConflictingServiceEntryProtocol", _WARNING),
+    "MESH001": ("DuplicateResource", _WARNING),
+    "MESH002": ("IdentityWithoutMutualTLS", _WARNING),
 }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from meshlib.config.analyze.hosts import Registry, export_scope, names_of
 from meshlib.config.analyze.world import Item, World
 from meshlib.config.compile.visibility import visible
-from meshlib.model.hosts import expand, matches
+from meshlib.model.hosts import HostIndex, expand
 from meshlib.model.problem import Problem
 
 __all__ = ["destination_hosts", "destination_subsets", "destinations", "hidden_subsets"]
@@ -67,7 +67,10 @@ def _listed(ports: tuple[int, ...]) -> str:
 
 def destination_subsets(world: World) -> Iterator[Problem]:
     """Subsets that no visible DestinationRule of the host defines."""
-    rules = [(item, names_of(world, item.spec.get("host") or "", item.namespace)) for item in _rules(world)]
+    rules: HostIndex[Item] = HostIndex()
+    for rule in world.of("DestinationRule"):
+        for host in names_of(world, rule.spec.get("host") or "", rule.namespace) if rule.spec.get("subsets") else ():
+            rules.add(host, rule)
     for item in world.of("VirtualService"):
         for place in destinations(item):
             if place.subset and not _defined(world, rules, item, place):
@@ -75,18 +78,13 @@ def destination_subsets(world: World) -> Iterator[Problem]:
                 yield item.report("IST0101", f"{place.path}.subset", f"{message} of host {place.host!r}")
 
 
-def _rules(world: World) -> list[Item]:
-    return [item for item in world.of("DestinationRule") if item.spec.get("subsets")]
-
-
-def _defined(world: World, rules: list[tuple[Item, set[str]]], item: Item, place: Place) -> bool:
-    wanted = names_of(world, place.host, item.namespace)
-    for rule, hosts in rules:
-        scope = export_scope(rule, world.mesh, "defaultDestinationRuleExportTo")
-        named = any(subset.get("name") == place.subset for subset in rule.spec["subsets"])
-        fits = any(matches(one, other) for one in hosts for other in wanted)
-        if named and fits and visible(scope, rule.namespace, item.namespace):
-            return True
+def _defined(world: World, rules: HostIndex[Item], item: Item, place: Place) -> bool:
+    for host in names_of(world, place.host, item.namespace):
+        for rule in (rule for group in rules.all_matching(host) for rule in group):
+            scope = export_scope(rule, world.mesh, "defaultDestinationRuleExportTo")
+            named = any(subset.get("name") == place.subset for subset in rule.spec["subsets"])
+            if named and visible(scope, rule.namespace, item.namespace):
+                return True
     return False
 
 

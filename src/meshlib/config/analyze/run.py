@@ -13,6 +13,7 @@ from meshlib.config.analyze.annotations import misused
 from meshlib.config.analyze.codes import CODES
 from meshlib.config.analyze.defaults import with_defaults
 from meshlib.config.analyze.duplicates import distinct
+from meshlib.config.analyze.identities import identities
 from meshlib.config.analyze.suppress import without_suppressed
 from meshlib.config.analyze.world import World
 from meshlib.config.resources.base import Resource
@@ -30,6 +31,7 @@ def _schema(world: World) -> Iterator[Problem]:
 
 ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
     "annotations.K8sAnalyzer": (misused,),
+    "authz.MutualTLS": (identities,),
     "authz.AuthorizationPoliciesAnalyzer": (selectors.authorization,),
     "conditions.ConditionAnalyzer": (conditions.conditions,),
     "deployment.ServiceAssociationAnalyzer": (ports.deployments,),
@@ -55,7 +57,7 @@ ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
     "virtualservice.GatewayAnalyzer": (gateways.gateways_used,),
     "virtualservice.JWTClaimRouteAnalyzer": (gateways.claims_without_authentication,),
 }
-"""Istio's names of the analyzers -> ours."""
+"""Istio's names of the analyzers -> ours; ``authz.MutualTLS`` is our own."""
 
 
 def analyze(
