@@ -169,3 +169,21 @@ def test_deprecated_fields_and_the_sidecars_user():
         "\napiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{securityContext: {runAsUser: 1337}}]}\n"
     )
     assert [code for code, _, _ in found(f"{text}---{pod}", "IST0002", "IST0144")] == ["IST0002", "IST0144"]
+
+
+def test_one_certificate_in_two_gateways_and_a_selector_on_a_kubernetes_gateway():
+    server = "{port: {number: %d, protocol: HTTPS, name: a}, hosts: [%s], tls: {mode: SIMPLE, credentialName: c}}"
+    gateway = "\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: %s}\n"
+    gateway += "spec: {selector: {istio: ingressgateway}, servers: [" + server + "]}\n---"
+    policy = """
+apiVersion: v1
+kind: Pod
+metadata: {name: p, labels: {gateway.networking.k8s.io/gateway-name: g}}
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: t}
+spec: {selector: {matchLabels: {gateway.networking.k8s.io/gateway-name: g}}}
+"""
+    text = gateway % ("a", 443, "a.com") + gateway % ("b", 443, "b.com") + policy
+    assert [code for code, _, _ in found(text, "IST0138", "IST0166")] == ["IST0138", "IST0138", "IST0166"]

@@ -12,7 +12,14 @@ from meshlib.config.analyze.workloads import Workload, in_ambient, pods
 from meshlib.config.analyze.world import Item, World, selects
 from meshlib.model.problem import Problem
 
-__all__ = ["authorization", "default_telemetries", "sidecars", "telemetries", "telemetry_providers"]
+__all__ = [
+    "authorization",
+    "default_telemetries",
+    "selectors_of_gateways",
+    "sidecars",
+    "telemetries",
+    "telemetry_providers",
+]
 
 
 class _Kind(NamedTuple):
@@ -119,6 +126,26 @@ def telemetry_providers(world: World) -> Iterator[Problem]:
                 message = "no provider is named and the mesh has no default: this is ignored"
                 yield item.report("IST0157", f"spec.accessLogging[{number}]", message)
                 break
+
+
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+
+
+def selectors_of_gateways(world: World) -> Iterator[Problem]:
+    """Policies that select the pods of a Kubernetes Gateway, where only ``targetRefs`` have an effect.
+
+    Source: Istio ``analyzers/k8sgateway/workloadselector.go``.
+    """
+    gateways = [pod for pod in pods(world) if GATEWAY_NAME in pod.labels]
+    for kind in ("AuthorizationPolicy", "RequestAuthentication", "Telemetry", "WasmPlugin"):
+        for item in world.of(kind):
+            labels = (item.spec.get("selector") or {}).get("matchLabels")
+            if not labels or item.spec.get("targetRef") or item.spec.get("targetRefs"):
+                continue
+            for pod in gateways:
+                if pod.namespace == item.namespace and selects(labels, pod.labels):
+                    message = f"no effect on Kubernetes Gateway {pod.labels[GATEWAY_NAME]!r}: use targetRefs"
+                    yield item.report("IST0166", "spec.selector", message)
 
 
 # AuthorizationPolicy -------------------------------------------------------------------------------------------------
