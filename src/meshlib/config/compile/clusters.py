@@ -5,6 +5,9 @@ Source: Istio ``core/cluster_traffic_policy.go``, ``core/cluster_tls.go``; 0 mea
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from meshlib.config.compile.locality import LocalitySetting, effective_setting
 from meshlib.config.compile.services import Port, Resolution, Service
 from meshlib.config.compile.traffic_policy import EffectivePolicy
 from meshlib.config.resources import destination_rule as api
@@ -24,7 +27,7 @@ from meshlib.model.policy import (
     TlsMode,
 )
 
-__all__ = ["build_cluster", "hash_key"]
+__all__ = ["build_cluster", "hash_key", "locality_of"]
 
 _DISCOVERY = {
     Resolution.ENDPOINTS: Discovery.ENDPOINTS,
@@ -43,7 +46,10 @@ _SIMPLE = {
 
 def build_cluster(service: Service, port: Port, subset: str, policy: EffectivePolicy, mesh: MeshConfig) -> Cluster:
     """The cluster of ``subset`` (``""`` for the whole service) on ``port``."""
-    balancer = _load_balancer(policy)
+    setting = locality_of(policy, service, mesh)
+    distributes = setting.locality is not None and bool(setting.locality.distribute)
+    weighted = setting.weighted and (distributes or setting.forced or policy.outlier_detection is not None)
+    balancer = replace(_load_balancer(policy), locality_weighted=weighted)
     passthrough = balancer.kind is BalancerKind.PASSTHROUGH
     return Cluster(
         cluster_name(service.host, port.number, subset),
@@ -61,6 +67,18 @@ def build_cluster(service: Service, port: Port, subset: str, policy: EffectivePo
         namespace=service.namespace,
         external=service.external,
         origins=policy.origins,
+    )
+
+
+def locality_of(policy: EffectivePolicy, service: Service, mesh: MeshConfig) -> LocalitySetting:
+    """The locality setting towards a service under a policy."""
+    balancer = policy.load_balancer or api.LoadBalancerSettings()
+    return effective_setting(
+        balancer.locality_lb_setting,
+        balancer.zone_aware_lb_setting,
+        service.traffic_distribution,
+        mesh.zone_aware_lb_setting,
+        mesh.locality_lb_setting,
     )
 
 

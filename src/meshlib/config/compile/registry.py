@@ -106,6 +106,8 @@ class Registry:
             alias_of=alias.lower(),
             publish_not_ready=spec.publish_not_ready_addresses,
             object=resource.id,
+            traffic_distribution=spec.traffic_distribution
+            or metadata.annotations.get("networking.istio.io/traffic-distribution"),
         )
 
     def _of_entry(self, resource: Resource[ServiceEntrySpec]) -> Iterator[Service]:

@@ -110,6 +110,7 @@ class Service:
         publish_not_ready: Unready endpoints count as ready.
         subject_alt_names: Names that the server's certificate may carry.
         object: Kind and name, for ``explain`` and problems.
+        traffic_distribution: Kubernetes ``trafficDistribution``.
     """
 
     host: str
@@ -126,6 +127,7 @@ class Service:
     publish_not_ready: bool = False
     subject_alt_names: tuple[str, ...] = ()
     object: str = ""
+    traffic_distribution: str | None = None
 
     def port(self, number: int) -> Port | None:
         """The port of that number."""

@@ -7,9 +7,10 @@ from copy import copy
 from typing import Any
 
 from meshlib.config.compile.actions import Actions, forward_of
-from meshlib.config.compile.clusters import build_cluster
+from meshlib.config.compile.clusters import build_cluster, locality_of
 from meshlib.config.compile.destination_rules import DestinationRules, Rule
 from meshlib.config.compile.endpoints import selects
+from meshlib.config.compile.locality import assign
 from meshlib.config.compile.registry import ENDPOINT_KINDS, Registry
 from meshlib.config.compile.routes import flatten
 from meshlib.config.compile.services import DECLARED_HTTP, Port, Resolution, Service
@@ -21,7 +22,7 @@ from meshlib.config.resources.base import Resource
 from meshlib.config.resources.service_entry import MeshConfig
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import Cluster, cluster_name
-from meshlib.model.endpoint import Assignment, Endpoint, LocalityEndpoints
+from meshlib.model.endpoint import Assignment, Endpoint
 from meshlib.model.hosts import expand, is_ip, matches, spellings
 from meshlib.model.policy import HashKey
 from meshlib.model.route import Route, RouteMatch, VirtualHost, WeightedCluster
@@ -295,10 +296,10 @@ class View:
         if subset and rule is not None:
             labels = rule.subsets[subset][0].labels
             endpoints = [endpoint for endpoint in endpoints if selects(labels, endpoint.labels)]
-        groups: dict[Any, list[Endpoint]] = {}
-        for endpoint in endpoints:
-            groups.setdefault(endpoint.locality, []).append(endpoint)
-        return tuple(LocalityEndpoints(tuple(members), locality) for locality, members in groups.items())
+        mesh = self.universe.mesh
+        policy = effective_policy(rule, subset, port.number, mesh.default_traffic_policy)
+        setting = locality_of(policy, service, mesh)
+        return assign(self.client, endpoints, setting, ejects=policy.outlier_detection is not None)
 
     def _endpoints(self, service: Service, port: Port) -> list[Endpoint]:
         if service.resolution is Resolution.ALIAS:

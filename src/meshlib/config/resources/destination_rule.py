@@ -17,6 +17,7 @@ __all__ = [
     "ConsistentHashLB",
     "DestinationRuleSpec",
     "LoadBalancerSettings",
+    "LocalityFailover",
     "LocalityLoadBalancerSetting",
     "OutlierDetection",
     "PortTrafficPolicy",
@@ -24,6 +25,7 @@ __all__ = [
     "Subset",
     "TrafficPolicy",
     "WorkloadSelector",
+    "ZoneAwareLoadBalancerSetting",
 ]
 
 

@@ -14,6 +14,7 @@ from meshlib.config.resources.destination_rule import (
     LocalityLoadBalancerSetting,
     OutlierDetection,
     TcpKeepalive,
+    ZoneAwareLoadBalancerSetting,
 )
 from meshlib.config.resources.virtual_service import Destination, HTTPRetry
 
@@ -183,6 +184,7 @@ class MeshConfig(Message):
     default_traffic_policy: DefaultTrafficPolicy | None = None
     outbound_traffic_policy: OutboundTrafficPolicy = OutboundTrafficPolicy(mode=OutboundTrafficMode.ALLOW_ANY)
     locality_lb_setting: LocalityLoadBalancerSetting | None = LocalityLoadBalancerSetting(enabled=True)
+    zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
     enable_auto_mtls: bool = True
     h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)] = (
         H2UpgradePolicy.DO_NOT_UPGRADE
