@@ -48,7 +48,7 @@ def build_cluster(service: Service, port: Port, subset: str, policy: EffectivePo
     """The cluster of ``subset`` (``""`` for the whole service) on ``port``."""
     setting = locality_of(policy, service, mesh)
     distributes = setting.locality is not None and bool(setting.locality.distribute)
-    weighted = setting.weighted and (distributes or setting.forced or policy.outlier_detection is not None)
+    weighted = setting.weighted and (distributes or policy.outlier_detection is not None)
     balancer = replace(_load_balancer(policy), locality_weighted=weighted)
     passthrough = balancer.kind is BalancerKind.PASSTHROUGH
     return Cluster(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshlib.config.resources.destination_rule import (
     LocalityFailover,
@@ -18,14 +18,15 @@ from meshlib.config.resources.destination_rule import (
 from meshlib.model.endpoint import Assignment, Endpoint, Locality, LocalityEndpoints
 from meshlib.model.snapshot import Client
 
-__all__ = ["LocalitySetting", "assign", "effective_setting"]
+__all__ = ["LocalitySetting", "assign", "effective_setting", "with_topology"]
 
 _NETWORK = "topology.istio.io/network"
-_ZONE = (_NETWORK, "topology.kubernetes.io/region", "topology.kubernetes.io/zone")
+_TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
+_ZONE = (_NETWORK, *_TOPOLOGY[:2])
 _DISTRIBUTIONS = {
-    "PreferClose": _ZONE,
-    "PreferSameZone": _ZONE,
-    "PreferSameNode": (*_ZONE, "topology.istio.io/subzone", "kubernetes.io/hostname"),
+    "preferclose": _ZONE,
+    "prefersamezone": _ZONE,
+    "prefersamenode": (_NETWORK, *_TOPOLOGY, "kubernetes.io/hostname"),
 }
 
 
@@ -60,7 +61,7 @@ def effective_setting(
     """The DestinationRule's, else the Service's ``trafficDistribution``, else the mesh's; zone-aware goes first."""
     if rule_zone_aware is not None or rule_locality is not None:
         return _of_level(rule_zone_aware, rule_locality)
-    labels = _DISTRIBUTIONS.get(distribution or "")
+    labels = _DISTRIBUTIONS.get((distribution or "").lower())
     if labels is not None:
         wanted = LocalityLoadBalancerSetting(enabled=True, failover_priority=list(labels))
         return LocalitySetting(wanted, forced=True)
@@ -75,6 +76,12 @@ def _of_level(
     if locality is None or locality.enabled is False:
         return LocalitySetting()
     return LocalitySetting(locality)
+
+
+def with_topology(client: Client) -> Client:
+    """The client with the labels that its locality stands for, as Istio adds them; its own labels win."""
+    known = {name: value for name, value in zip(_TOPOLOGY, client.locality, strict=True) if value}
+    return replace(client, labels={**known, **client.labels})
 
 
 def assign(client: Client, endpoints: Sequence[Endpoint], setting: LocalitySetting, *, ejects: bool) -> Assignment:

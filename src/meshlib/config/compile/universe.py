@@ -10,7 +10,7 @@ from meshlib.config.compile.actions import Actions, forward_of
 from meshlib.config.compile.clusters import build_cluster, locality_of
 from meshlib.config.compile.destination_rules import DestinationRules, Rule
 from meshlib.config.compile.endpoints import selects
-from meshlib.config.compile.locality import assign
+from meshlib.config.compile.locality import assign, with_topology
 from meshlib.config.compile.registry import ENDPOINT_KINDS, Registry
 from meshlib.config.compile.routes import flatten
 from meshlib.config.compile.services import DECLARED_HTTP, Port, Resolution, Service
@@ -299,7 +299,7 @@ class View:
         mesh = self.universe.mesh
         policy = effective_policy(rule, subset, port.number, mesh.default_traffic_policy)
         setting = locality_of(policy, service, mesh)
-        return assign(self.client, endpoints, setting, ejects=policy.outlier_detection is not None)
+        return assign(with_topology(self.client), endpoints, setting, ejects=policy.outlier_detection is not None)
 
     def _endpoints(self, service: Service, port: Port) -> list[Endpoint]:
         if service.resolution is Resolution.ALIAS:

@@ -30,17 +30,20 @@ def unreachable(report: Report, rules: Sequence[HTTPRoute]) -> None:
 
 
 def _repeats(report: Report, match: HTTPMatchRequest, path: str, seen: dict[str, tuple[str, HTTPMatchRequest]]) -> bool:
+    """Report a match that changes nothing; True when the very same one stands before it."""
     key = match.model_dump_json(exclude={"name"}, exclude_defaults=True)
     first = seen.setdefault(key, (path, match))[0]
     if first != path:
-        message = f"this match is the same as {first}"
-    else:
-        covering = next((where for where, other in seen.values() if where != path and _covers(other, match)), None)
-        if covering is None:
-            return False
-        message = f"{covering} has a shorter prefix and takes all of this"
+        _ineffective(report, path, f"this match is the same as {first}")
+        return True
+    covering = next((where for where, other in seen.values() if where != path and _covers(other, match)), None)
+    if covering is not None:
+        _ineffective(report, path, f"{covering} has a shorter prefix and takes all of this")
+    return False
+
+
+def _ineffective(report: Report, path: str, message: str) -> None:
     report.note("IST0131", "VirtualServiceIneffectiveMatch", Level.INFO, path, message)
-    return True
 
 
 def _covers(earlier: HTTPMatchRequest, later: HTTPMatchRequest) -> bool:

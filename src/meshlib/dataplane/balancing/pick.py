@@ -14,6 +14,7 @@ from itertools import accumulate
 from meshlib.dataplane.balancing.algorithms import Balancer, balanced
 from meshlib.dataplane.balancing.consistent import Maglev, Ring
 from meshlib.dataplane.balancing.priority import PriorityHealth, loads
+from meshlib.dataplane.balancing.xxhash import xxh64
 from meshlib.dataplane.state import EndpointState
 from meshlib.model.endpoint import Health, LocalityEndpoints
 from meshlib.model.policy import BalancerKind, LoadBalancer
@@ -95,8 +96,9 @@ class _Localities:
         self._cumulative = list(accumulate(weight for weight, _ in weighted))
 
     def pick(self, rng: random.Random, hash_key: int | None) -> EndpointState:
-        point = rng.random() * self._cumulative[-1]
-        return self._balancers[bisect_right(self._cumulative, point)].pick(rng, hash_key)
+        share = rng.random() if hash_key is None else xxh64(b"%d" % hash_key) / 2**64  # one key, one locality
+        point = share * self._cumulative[-1]
+        return self._balancers[min(bisect_right(self._cumulative, point), len(self._balancers) - 1)].pick(rng, hash_key)
 
 
 def _by_priority(groups: Sequence[Group]) -> list[list[Group]]:
