@@ -43,7 +43,7 @@ def test_locality(case):
         for e in case["endpoints"]
     ]
     if case["check"] == "zone_aware_failover":
-        setting = LocalitySetting(zone_aware=zone_aware(case["setting"]))
+        setting = LocalitySetting(zone_aware=zone_aware(case["setting"]), forced=True)
     else:
         setting = LocalitySetting(plain(case["setting"]))
     groups = assign(client, endpoints, setting, ejects=True)
@@ -70,7 +70,7 @@ def _effective(case):
     for block, spelled in ((got.locality, "locality"), (got.zone_aware, "zone_aware")):
         expected = wanted[spelled]
         assert (block is None) is (expected is None), spelled
-        if block is not None and not got.forced:
+        if block is not None:
             assert block == (plain if spelled == "locality" else zone_aware)(expected)
 
 
