@@ -12,9 +12,17 @@ from typing import Any
 
 import pytest
 
+from tests.tally import Tally
+
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 DATA = Path(os.environ.get("MESHLIB_TEST_DATA", _BESIDE))
 ABSENT = f"third-party test data is absent: set MESHLIB_TEST_DATA, or lay it at {_BESIDE.name} beside the checkout"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Count the third-party cases."""
+    config.addinivalue_line("markers", "family(name, case): a case of the third-party data")
+    config.pluginmanager.register(Tally(), "tally")
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +38,11 @@ def data_cases(family: str) -> list[Any]:
     path = DATA / family
     if not path.is_file():
         return [pytest.param(None, marks=pytest.mark.skip(reason=ABSENT), id="absent")]
-    return [pytest.param(case, id=case["id"]) for case in json.loads(path.read_text("utf-8"))["cases"]]
+    name = family.removesuffix(".json")
+    return [
+        pytest.param(case, id=case["id"], marks=pytest.mark.family(name, case["id"]))
+        for case in json.loads(path.read_text("utf-8"))["cases"]
+    ]
 
 
 class Echo(ThreadingHTTPServer):

@@ -5,6 +5,7 @@ Nothing here knows of routes, weights or retries: a server asks ``http://reviews
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -35,6 +36,7 @@ class Server:
         self.failing = False
         self.served = 0
         self._answer = answer
+        self._lock = threading.Lock()
         self._http = _Listener(self)
         self.port: int = self._http.server_address[1]
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
@@ -42,7 +44,8 @@ class Server:
 
     def respond(self, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """Status and JSON body for a request."""
-        self.served += 1
+        with self._lock:
+            self.served += 1
         if self.failing:
             return 503, {"service": self.service, "version": self.version, "error": "out of order"}
         return self._answer(headers)
@@ -93,8 +96,8 @@ class Bookshop:
     def __init__(self, client: MeshClient) -> None:
         self._client = client
         self.flaky = 0
-        """While above 0, every so many answers of ratings are a 503."""
-        self._ratings_asked = 0
+        """While above 0, one call in so many gets a 503 from ratings at its first try."""
+        self._first_tries = itertools.count(1)
         self.servers = [
             Server("productpage", "v1", self._product_page),
             Server("details", "v1", lambda _: (200, {"title": "The Comedy of Errors", "pages": 200})),
@@ -105,8 +108,8 @@ class Bookshop:
         ]
 
     def _ratings(self, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        self._ratings_asked += 1
-        if self.flaky and self._ratings_asked % self.flaky == 0:
+        first = headers.get("x-envoy-attempt-count") == "1"
+        if self.flaky and first and next(self._first_tries) % self.flaky == 0:
             return 503, {"error": "out of paper"}
         return 200, {"stars": 5}
 

@@ -126,7 +126,7 @@ class _Story:
         return self._end(chapter, evidence)
 
     def _retry(self) -> Chapter:
-        chapter = Chapter("every 4th answer of ratings is a 503", "retries save the calls")
+        chapter = Chapter("one call in four meets a 503 of ratings", "retries save the calls")
         (self._folder / "details.yaml").unlink()
         self._begin(chapter)
         ratings = self._shop.instances("ratings", "v1")
