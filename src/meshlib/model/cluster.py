@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from meshlib.model.policy import CircuitBreaker, ConnectionPool, LoadBalancer, OutlierDetection, Tls
 
-__all__ = ["Cluster", "Discovery", "Protocol", "cluster_name"]
+__all__ = ["Cluster", "ClusterName", "Discovery", "Protocol", "cluster_name", "parse_cluster_name", "sni_name"]
 
 
 class Discovery(Enum):
@@ -74,3 +75,31 @@ class Cluster:
 def cluster_name(service: str, port: int, subset: str = "") -> str:
     """Istio's name of an outbound cluster, for example ``outbound|9080|v2|reviews.default.svc.cluster.local``."""
     return f"outbound|{port}|{subset}|{service}"
+
+
+def sni_name(service: str, port: int, subset: str = "") -> str:
+    """The name as a TLS server name, for example ``outbound_.9080_.v2_.reviews.default.svc.cluster.local``."""
+    return f"outbound_.{port}_.{subset}_.{service}"
+
+
+class ClusterName(NamedTuple):
+    """The parts of a cluster's name; port 0 and empty texts where a part is missing."""
+
+    direction: str = ""
+    port: int = 0
+    subset: str = ""
+    host: str = ""
+
+
+def parse_cluster_name(name: str) -> ClusterName:
+    """The parts of either form of a cluster's name; all empty for anything else.
+
+    Source: Istio ``ParseSubsetKey``.
+    """
+    first = name.find("|"), name.find("_.")
+    separator = "|" if first[0] >= 0 and (first[1] < 0 or first[0] < first[1]) else "_."
+    parts = name.split(separator, 3)
+    if len(parts) != 4:
+        return ClusterName()
+    direction, port, subset, host = parts
+    return ClusterName(direction, int(port) if port.isdecimal() else 0, subset, host)

@@ -8,6 +8,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from meshlib.model.hosts import join_host_port
+
 __all__ = ["Assignment", "Endpoint", "Health", "Locality", "LocalityEndpoints", "Workload", "no_labels"]
 
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
@@ -87,7 +89,7 @@ class Endpoint:
         """``address:port``, the identity under which live state is kept; IPv6 in brackets."""
         if self.address.startswith("unix:"):
             return self.address
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return join_host_port(self.address, self.port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,22 @@ Source: Istio ``ResolveShortnameToFQDN``, ``pkg/config/host``.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-__all__ = ["HostIndex", "expand", "is_ip", "matches", "more_specific", "spellings", "subset_of"]
+__all__ = [
+    "HostIndex",
+    "expand",
+    "intersection",
+    "is_ip",
+    "join_host_port",
+    "matches",
+    "more_specific",
+    "most_specific_first",
+    "of_namespace",
+    "spellings",
+    "subset_of",
+]
 
 T = TypeVar("T")
 
@@ -60,13 +72,41 @@ def subset_of(one: str, other: str) -> bool:
     return one.removeprefix("*").endswith(other[1:]) and (not one.startswith("*") or len(one) >= len(other))
 
 
+def intersection(some: Iterable[str], others: Sequence[str]) -> list[str]:
+    """The hosts that both lists of patterns have in common, as the narrower of each pair that overlaps."""
+    found: dict[str, None] = {}
+    for one in some:
+        for other in others:
+            if subset_of(one, other):
+                found[one] = None
+            elif subset_of(other, one):
+                found[other] = None
+    return list(found)
+
+
+def of_namespace(hosts: Iterable[str], namespace: str) -> list[str]:
+    """The patterns of ``namespace/pattern`` entries that are for ``namespace``; ``*`` and none mean every one."""
+    parted = (host.rpartition("/") for host in hosts)
+    return [pattern for space, slash, pattern in parted if not slash or space in ("*", namespace)]
+
+
 def more_specific(one: str, other: str) -> bool:
-    """Whether ``one`` goes before ``other``: exact, then the longer wildcard, then by alphabet."""
-    return _rank(one) < _rank(other)
+    """Whether ``one`` goes before ``other``: exact, then the longer, then by alphabet; two empty ones always do."""
+    return _rank(one) < _rank(other) or one == other == ""
+
+
+def most_specific_first(hosts: Iterable[str]) -> list[str]:
+    """``hosts`` in the order of ``more_specific``."""
+    return sorted(hosts, key=_rank)
 
 
 def _rank(pattern: str) -> tuple[bool, int, str]:
     return (pattern.startswith("*"), -len(pattern), pattern)
+
+
+def join_host_port(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class HostIndex(Generic[T]):

@@ -18,16 +18,16 @@ from meshlib.config.resources.destination_rule import (
 from meshlib.model.endpoint import Assignment, Endpoint, Locality, LocalityEndpoints
 from meshlib.model.snapshot import Client
 
-__all__ = ["LocalitySetting", "assign", "effective_setting", "with_topology"]
+__all__ = ["LocalitySetting", "assign", "effective_setting", "matches_pattern", "traffic_distribution", "with_topology"]
 
 _NETWORK = "topology.istio.io/network"
 _TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 _ZONE = (_NETWORK, *_TOPOLOGY[:2])
 _DISTRIBUTIONS = {
-    "preferclose": _ZONE,
-    "prefersamezone": _ZONE,
-    "prefersamenode": (_NETWORK, *_TOPOLOGY, "kubernetes.io/hostname"),
+    "PreferSameZone": _ZONE,
+    "PreferSameNode": (_NETWORK, *_TOPOLOGY, "kubernetes.io/hostname"),
 }
+_SPELLINGS = {"preferclose": "PreferSameZone", "prefersamezone": "PreferSameZone", "prefersamenode": "PreferSameNode"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,19 @@ def effective_setting(
     """The DestinationRule's, else the Service's ``trafficDistribution``, else the mesh's; zone-aware goes first."""
     if rule_zone_aware is not None or rule_locality is not None:
         return _of_level(rule_zone_aware, rule_locality)
-    labels = _DISTRIBUTIONS.get((distribution or "").lower())
+    labels = _DISTRIBUTIONS.get(traffic_distribution(distribution) or "")
     if labels is not None:
         wanted = LocalityLoadBalancerSetting(enabled=True, failover_priority=list(labels))
         return LocalitySetting(wanted, forced=True)
     return _of_level(mesh_zone_aware, mesh_locality)
+
+
+def traffic_distribution(*wishes: str | None) -> str | None:
+    """``PreferSameZone`` or ``PreferSameNode``, by the first of ``wishes`` that names one in any case; None for any.
+
+    The wishes are those of the Service's field, its annotation, and its Namespace's annotation, in that order.
+    """
+    return next((_SPELLINGS[wish.lower()] for wish in wishes if wish and wish.lower() in _SPELLINGS), None)
 
 
 def _of_level(
@@ -144,12 +152,12 @@ def _by_labels(client: Client, names: Sequence[str]) -> Callable[[Endpoint], int
     """How far down the list an endpoint first differs from the client; a differing network goes on counting."""
     if not names or not client.labels:
         return None
-    wanted = [(name, value if given else client.labels.get(name)) for name, given, value in map(_split, names)]
+    wanted = [(name, value if given else client.labels.get(name, "")) for name, given, value in map(_split, names)]
 
     def priority(endpoint: Endpoint) -> int:
         lowest = 0
         for number, (name, value) in enumerate(wanted):
-            if endpoint.labels.get(name) == value:
+            if endpoint.labels.get(name, "") == value:
                 continue
             if number == 0 and names[0] == _NETWORK:
                 lowest = len(wanted)
@@ -179,12 +187,12 @@ def _zone_aware(client: Client, endpoints: Sequence[Endpoint], setting: ZoneAwar
 
 def _distributed(client: Client, endpoints: Sequence[Endpoint], setting: LocalityLoadBalancerSetting) -> Assignment:
     groups = _grouped(endpoints, lambda endpoint: 0)
-    entry = next((entry for entry in setting.distribute if _covers(entry.from_, client.locality)), None)
+    entry = next((entry for entry in setting.distribute if matches_pattern(entry.from_, client.locality)), None)
     if entry is None:
         return groups
     claimed: dict[Hashable, int] = {}
     for pattern, share in entry.to.items():
-        mine = [g for g in groups if _covers(pattern, g.locality) and g.locality not in claimed]
+        mine = [g for g in groups if matches_pattern(pattern, g.locality) and g.locality not in claimed]
         total = sum(group.weight or 0 for group in mine)
         claimed.update({group.locality: math.ceil((group.weight or 0) * share / total) for group in mine})
     return _weighted(groups, claimed)
@@ -198,6 +206,6 @@ def _weighted(groups: Assignment, weights: Mapping[Hashable, int]) -> Assignment
     )
 
 
-def _covers(pattern: str, locality: Locality) -> bool:
+def matches_pattern(pattern: str, locality: Locality) -> bool:
     """Whether ``region/zone/*`` and the like hold for a locality; missing parts hold for anything."""
     return all(part in ("*", own) for part, own in zip(pattern.split("/"), locality, strict=False))
