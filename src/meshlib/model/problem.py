@@ -17,6 +17,10 @@ class Level(Enum):
     INFO = "Info"
 
 
+_LONGEST = 2_000
+"""Characters of one text in a finding."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One finding.
@@ -40,6 +44,13 @@ class Problem:
     file: str = ""
     line: int | None = None
     path: str = ""
+
+    def __post_init__(self) -> None:
+        """Keep the length of what was found in bounds: a value of megabytes is told by its beginning."""
+        for name in ("resource", "message", "path"):
+            text: str = getattr(self, name)
+            if len(text) > _LONGEST:
+                object.__setattr__(self, name, f"{text[:_LONGEST]}...")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form of ``meshlib analyze``."""

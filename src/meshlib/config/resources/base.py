@@ -10,6 +10,8 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from meshlib.config.resources.yaml_lines import Lines
+
 __all__ = ["Duration", "Message", "ObjectMeta", "Origin", "Resource", "duration", "numbered"]
 
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -79,18 +81,15 @@ class Origin:
 
     Attributes:
         source: File name, or a name for objects given in code.
-        lines: Field path -> line, counted from 1.
+        lines: Where its fields stand; None for objects given in code.
     """
 
     source: str = ""
-    lines: dict[str, int] | None = None
+    lines: Lines | None = None
 
     def line(self, path: str) -> int | None:
         """The line of ``path``, or of the nearest field around it; None when nothing is known."""
-        lines = self.lines or {}
-        while path and path not in lines:
-            path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        return lines.get(path)
+        return self.lines.find(path) if self.lines is not None else None
 
 
 SpecT = TypeVar("SpecT")

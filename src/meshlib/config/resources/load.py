@@ -9,14 +9,17 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from meshlib.config.resources.base import Message, ObjectMeta, Origin, Resource
+from meshlib.config.resources.bounds import MAX_BYTES, MAX_PROBLEMS, beyond
 from meshlib.config.resources.kinds import KINDS, Kind
-from meshlib.config.resources.yaml_lines import documents
+from meshlib.config.resources.yaml_lines import Document, Lines, documents
 from meshlib.model.problem import Problem, schema_error, schema_warning
 
 __all__ = ["Loaded", "load_dict", "load_file", "load_text"]
@@ -36,7 +39,21 @@ def load_file(path: Path | str, *, strict: bool = False) -> Loaded:
         OSError: The file cannot be read.
     """
     path = Path(path)
-    return load_text(path.read_text("utf-8", errors="replace"), str(path), strict=strict)
+    with path.open("rb") as file:
+        raw = file.read(MAX_BYTES + 1)
+    return load_bytes(raw, str(path), strict=strict)
+
+
+def load_bytes(raw: bytes, source: str, *, strict: bool = False) -> Loaded:
+    """The objects of a file's content; what is not UTF-8 is refused with the line where that shows."""
+    if len(raw) > MAX_BYTES:
+        return _refused(f"the file is larger than {MAX_BYTES} bytes", source)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        return _refused(f"the file is not UTF-8: {error.reason} ({raw[error.start]:#04x})", source, line)
+    return load_text(text, source, strict=strict)
 
 
 def load_text(text: str, source: str = "<text>", *, strict: bool = False) -> Loaded:
@@ -47,41 +64,49 @@ def load_text(text: str, source: str = "<text>", *, strict: bool = False) -> Loa
         source: Its name in problems.
         strict: Refuse objects with unknown fields, as Kubernetes' strict field validation does.
     """
+    if len(text) > MAX_BYTES:
+        return _refused(f"the text is longer than {MAX_BYTES} characters", source)
     loaded = Loaded([], [])
-    for document in documents(text):
-        if document.error is not None:
-            loaded.problems.append(schema_error("", document.error, source, document.line))
-        elif document.value is not None:
-            _add(document.value, source, document.lines, "", strict, loaded)
+    for document in documents(text.removeprefix("\ufeff")):
+        add_document(document, source, strict, loaded)
     return loaded
+
+
+def add_document(document: Document, source: str, strict: bool, into: Loaded) -> None:
+    """The objects of one document, or why there are none."""
+    if document.error is not None:
+        into.problems.append(schema_error("", document.error, source, document.line))
+    elif document.value is not None:
+        _add(document.value, source, document.lines, "", strict, into)
+
+
+def _refused(message: str, source: str, line: int | None = None) -> Loaded:
+    return Loaded([], [schema_error("", message, source, line)])
 
 
 def load_dict(value: Mapping[str, Any], source: str = "<object>", *, strict: bool = False) -> Loaded:
     """The object, or the objects of the list, given as a plain mapping."""
+    problem = beyond(value)
+    if problem is not None:
+        return _refused(problem, source)
     loaded = Loaded([], [])
-    _add(value, source, {}, "", strict, loaded)
+    _add(value, source, None, "", strict, loaded)
     return loaded
 
 
-def _add(value: Any, source: str, lines: dict[str, int], root: str, strict: bool, into: Loaded) -> None:
+def _add(value: Any, source: str, lines: Lines | None, root: str, strict: bool, into: Loaded) -> None:
+    origin = Origin(source, lines.below(root) if lines is not None and root else lines)
     if not isinstance(value, Mapping):
-        into.problems.append(schema_error("", f"expected an object, got {_shown(value)}", source, lines.get(root)))
+        into.problems.append(schema_error("", f"expected an object, got {_shown(value)}", source, origin.line("")))
         return
     if str(value.get("kind", "")).endswith("List") and isinstance(value.get("items"), list):
         for number, item in enumerate(value["items"]):
             _add(item, source, lines, f"{root}.items[{number}]".lstrip("."), strict, into)
         return
-    origin = Origin(source, _below(lines, root))
     resource, problems = _read(dict(value), origin, strict)
     into.problems.extend(problems)
     if resource is not None:
         into.resources.append(resource)
-
-
-def _below(lines: dict[str, int], root: str) -> dict[str, int]:
-    if not root:
-        return lines
-    return {path[len(root) :].lstrip("."): line for path, line in lines.items() if path.startswith(root)}
 
 
 def _read(value: dict[str, Any], origin: Origin, strict: bool) -> tuple[Resource[Any] | None, list[Problem]]:
@@ -125,7 +150,7 @@ def _with_spec(
     problems = _unknown_fields(spec, kind, resource, strict) if kind.istio else []
     if kind.istio:
         stray = [key for key in value if key not in _OUTER and key != kind.field]
-        problems.extend(_unknown(key, key, kind.spec, resource, strict, {}) for key in stray)
+        problems.extend(_unknown(key, key, kind.spec, resource, strict, kind.spec) for key in stray)
     if any(problem.level.value == "Error" for problem in problems):
         return None, problems
     return Resource(resource.api_version, resource.kind, resource.metadata, spec, resource.status, origin), problems
@@ -162,7 +187,7 @@ _WORDS = {
 
 def _errors(error: ValidationError, field: str, name: str, origin: Origin) -> list[Problem]:
     found: dict[str, Problem] = {}
-    for item in error.errors(include_url=False, include_context=True):
+    for item in error.errors(include_url=False, include_context=True)[:MAX_PROBLEMS]:
         path = _path(field, item["loc"])
         words = _WORDS.get(item["type"])
         if words is None:
@@ -171,7 +196,14 @@ def _errors(error: ValidationError, field: str, name: str, origin: Origin) -> li
         if item["type"] not in ("missing", "value_error"):
             words += f", got {_shown(item['input'])}"
         found.setdefault(path, schema_error(name, words, origin.source, origin.line(path), path))
-    return list(found.values())
+    return [*found.values(), *_more(error.error_count(), list(found.values()))]
+
+
+def _more(count: int, told: list[Problem]) -> list[Problem]:
+    """What stands for all findings beyond the bound."""
+    if count <= MAX_PROBLEMS:
+        return []
+    return [replace(told[-1], message=f"{count - MAX_PROBLEMS} more problems like this one")]
 
 
 def _path(field: str, loc: tuple[int | str, ...]) -> str:
@@ -188,10 +220,14 @@ def _path(field: str, loc: tuple[int | str, ...]) -> str:
 
 
 def _unknown_fields(spec: Message, kind: Kind, resource: Resource[Any], strict: bool) -> list[Problem]:
-    homes = _homes(kind.spec)
-    return [
-        _unknown(field, path, type(owner), resource, strict, homes) for owner, field, path in _extras(spec, kind.field)
+    extras = list(_extras(spec, kind.field))
+    if len(extras) > MAX_PROBLEMS:  # not one of the first hundred, but one that is misplaced, refuses the object
+        homes = _homes_in(kind.spec)
+        extras.sort(key=lambda extra: extra[1] not in homes)
+    told = [
+        _unknown(field, path, type(owner), resource, strict, kind.spec) for owner, field, path in extras[:MAX_PROBLEMS]
     ]
+    return [*told, *_more(len(extras), told)]
 
 
 def _extras(value: Any, path: str) -> Iterator[tuple[Message, str, str]]:
@@ -199,16 +235,22 @@ def _extras(value: Any, path: str) -> Iterator[tuple[Message, str, str]]:
     if isinstance(value, Message):
         for field in value.model_extra or {}:
             yield value, field, f"{path}.{field}"
-        for name, info in type(value).model_fields.items():
+        fields = type(value).model_fields
+        for name in value.model_fields_set:
             below = getattr(value, name)
-            if isinstance(below, Message | list | dict):
-                yield from _extras(below, f"{path}.{info.alias or name}")
+            if name in fields and isinstance(below, Message | list | dict):
+                yield from _extras(below, f"{path}.{fields[name].alias or name}")
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from _extras(item, f"{path}[{number}]")
     elif isinstance(value, dict):
         for name, item in value.items():
             yield from _extras(item, f"{path}.{name}")
+
+
+@cache
+def _homes_in(kind: type[BaseModel]) -> dict[str, str]:
+    return _homes(kind)
 
 
 def _homes(message: type[BaseModel], seen: dict[type[BaseModel], None] | None = None) -> dict[str, str]:
@@ -232,18 +274,22 @@ def _messages(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _messages(argument)
 
 
+_LONGEST_NAME = 64
+"""Of a field that may be a misspelt one."""
+
+
 def _unknown(
-    field: str, path: str, owner: type[BaseModel], resource: Resource[Any], strict: bool, homes: dict[str, str]
+    field: str, path: str, owner: type[BaseModel], resource: Resource[Any], strict: bool, kind: type[BaseModel]
 ) -> Problem:
     """A field known elsewhere in the kind is misplaced, and refused: a mis-indented ``match`` would match all."""
     origin = resource.origin
     line = origin.line(path)
-    home = (homes or _homes(owner)).get(field)
+    home = _homes_in(kind).get(field)
     if home is not None:
         message = f"field {field!r} does not belong here, it is a field of {home}: check the indentation"
         return schema_error(resource.id, message, origin.source, line, path)
     names = [info.alias or name for name, info in owner.model_fields.items()]
-    close = difflib.get_close_matches(field, names, 1)
+    close = difflib.get_close_matches(field, names, 1) if len(field) <= _LONGEST_NAME else []
     message = f"unknown field {field!r}" + (f", did you mean {close[0]!r}?" if close else "")
     make = schema_error if strict else schema_warning
     return make(resource.id, message, origin.source, line, path)
