@@ -18,7 +18,7 @@ from meshlib import background
 from meshlib.clock import SYSTEM_CLOCK, Clock
 from meshlib.config.feed import Feed, Options
 from meshlib.config.resources import Resource
-from meshlib.config.resources.service_entry import MeshConfig
+from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.explain import Decision, explain
 from meshlib.dataplane.prepared import Prepared

@@ -9,7 +9,7 @@ import pytest
 from meshlib.config.compile import Universe
 from meshlib.config.compile.traffic_policy import effective_policy
 from meshlib.config.resources import load_dict
-from meshlib.config.resources.service_entry import MeshConfig
+from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.dataplane.balancing.consistent import maglev_table, ring_entries
 from meshlib.dataplane.balancing.xxhash import xxh64
 from meshlib.dataplane.outcome import Failure, Outcome

@@ -11,7 +11,7 @@ from meshlib.config.compile.matches import inapplicable
 from meshlib.config.compile.retries import retry_policy
 from meshlib.config.compile.sidecar import scope_for
 from meshlib.config.resources import load_dict
-from meshlib.config.resources.service_entry import MeshConfig
+from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.resources.virtual_service import HTTPFaultInjection, HTTPMatchRequest, HTTPRoute
 from meshlib.model.snapshot import Client
 from tests.conftest import data_cases

@@ -9,7 +9,7 @@ import pytest
 
 from meshlib.config.compile import Universe
 from meshlib.config.resources import load_dict
-from meshlib.config.resources.service_entry import MeshConfig
+from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.dataplane.explain import explain
 from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import request_of

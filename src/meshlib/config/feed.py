@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from meshlib.config.compile.registry import ENDPOINT_KINDS
 from meshlib.config.compile.universe import Universe
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.service_entry import MeshConfig
+from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.validation import validate
 from meshlib.model.problem import Level, Problem, schema_error
 from meshlib.model.snapshot import Client, Snapshot

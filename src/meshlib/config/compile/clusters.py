@@ -11,7 +11,7 @@ from meshlib.config.compile.locality import LocalitySetting, effective_setting
 from meshlib.config.compile.services import Port, Resolution, Service
 from meshlib.config.compile.traffic_policy import EffectivePolicy
 from meshlib.config.resources import destination_rule as api
-from meshlib.config.resources.service_entry import MeshConfig
+from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.model.cluster import Cluster, Discovery, Protocol, cluster_name
 from meshlib.model.policy import (
     BalancerKind,
@@ -125,7 +125,7 @@ def hash_key(settings: api.ConsistentHashLB) -> HashKey | None:
     if settings.http_header_name:
         return HashKey("header", settings.http_header_name.lower())
     if cookie is not None:
-        attributes = tuple((a.get("name", ""), a.get("value", "")) for a in cookie.attributes)
+        attributes = tuple((a.name, a.value) for a in cookie.attributes)
         return HashKey("cookie", cookie.name, cookie.ttl, cookie.path, attributes)
     if settings.use_source_ip:
         return HashKey("source_ip")

@@ -14,13 +14,8 @@ from typing import Any
 from meshlib.config.compile.endpoints import selects
 from meshlib.config.compile.registry import age
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.service_entry import (
-    IstioEgressListener,
-    MeshConfig,
-    OutboundTrafficMode,
-    OutboundTrafficPolicy,
-    SidecarSpec,
-)
+from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.config.resources.sidecar import IstioEgressListener, OutboundTrafficMode, SidecarSpec
 from meshlib.model.hosts import matches
 from meshlib.model.snapshot import Client, OutboundPolicy
 
@@ -66,17 +61,18 @@ def _any(imports: Sequence[Import], namespace: str, host: str, port: int) -> boo
 def scope_for(sidecars: Sequence[Resource[Any]], client: Client, default_namespace: str, mesh: MeshConfig) -> Scope:
     """The scope of a client."""
     found = _choose(sidecars, client, default_namespace, mesh.root_namespace)
-    policy = mesh.outbound_traffic_policy
+    mode = mesh.outbound_traffic_policy.mode
     if found is None:
-        return Scope(_policy(policy))
+        return Scope(_policy(mode))
     spec: SidecarSpec = found.spec
-    policy = spec.outbound_traffic_policy or policy
+    if spec.outbound_traffic_policy is not None:
+        mode = spec.outbound_traffic_policy.mode
     if not spec.egress:
-        return Scope(_policy(policy), object=found.id)
+        return Scope(_policy(mode), object=found.id)
     imports = [(*_pair(host, client.namespace), _port(listener)) for listener in spec.egress for host in listener.hosts]
     imported = tuple(each for each in imports if not each[0].startswith("~"))
     excluded = tuple((ns[1:] or "*", host, port) for ns, host, port in imports if ns.startswith("~"))
-    return Scope(_policy(policy), imported, excluded, found.id)
+    return Scope(_policy(mode), imported, excluded, found.id)
 
 
 def _choose(
@@ -108,6 +104,6 @@ def _pair(text: str, own: str) -> tuple[str, str]:
     return prefix + (own if bare == "." else bare), host.lower()
 
 
-def _policy(given: OutboundTrafficPolicy) -> OutboundPolicy:
-    refuse = given.mode is OutboundTrafficMode.REGISTRY_ONLY
+def _policy(mode: OutboundTrafficMode) -> OutboundPolicy:
+    refuse = mode is OutboundTrafficMode.REGISTRY_ONLY
     return OutboundPolicy.REGISTRY_ONLY if refuse else OutboundPolicy.ALLOW_ANY

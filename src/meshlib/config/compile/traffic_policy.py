@@ -19,7 +19,7 @@ from meshlib.config.resources.destination_rule import (
     RetryBudget,
     TrafficPolicy,
 )
-from meshlib.config.resources.service_entry import DefaultTrafficPolicy
+from meshlib.config.resources.mesh_config import DefaultTrafficPolicy
 
 __all__ = ["EffectivePolicy", "effective_policy"]
 

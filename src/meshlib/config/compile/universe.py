@@ -19,7 +19,7 @@ from meshlib.config.compile.traffic_policy import effective_policy
 from meshlib.config.compile.virtual_services import MeshRules, VirtualServices
 from meshlib.config.compile.visibility import visible
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.service_entry import MeshConfig
+from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import Cluster, cluster_name
 from meshlib.model.endpoint import Assignment, Endpoint

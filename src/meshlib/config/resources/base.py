@@ -8,11 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from meshlib.config.resources.yaml_lines import Lines
 
-__all__ = ["Duration", "Message", "ObjectMeta", "Origin", "Resource", "duration", "numbered"]
+__all__ = ["Duration", "Message", "ObjectMeta", "Origin", "Resource", "UInt32", "duration", "numbered", "one_of"]
 
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -47,6 +47,10 @@ Duration = Annotated[float, BeforeValidator(duration)]
 """Seconds inside, a text with a unit outside."""
 
 
+UInt32 = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""protobuf's ``uint32``."""
+
+
 class Message(BaseModel):
     """A message of Istio's API: fields in snake_case here, in lowerCamelCase in YAML; frozen."""
 
@@ -62,6 +66,18 @@ def numbered(*values: StrEnum) -> BeforeValidator:
         return value
 
     return BeforeValidator(read)
+
+
+def one_of(*names: str) -> Any:
+    """A protobuf ``oneof``: refuses a message that sets more than one of these fields. Assign it in the class body."""
+
+    def check(self: Message) -> Message:
+        given = [name for name in names if name in self.model_fields_set and getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"only one of {' and '.join(map(camel, given))} may be set")
+        return self
+
+    return model_validator(mode="after")(check)
 
 
 class ObjectMeta(Message):

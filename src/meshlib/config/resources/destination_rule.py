@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from meshlib.config.resources.base import Duration, Message, numbered
+from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
+from meshlib.config.resources.selectors import WorkloadSelector
 from meshlib.config.resources.virtual_service import PortSelector
 
 __all__ = [
@@ -15,16 +16,20 @@ __all__ = [
     "ClientTLSSettings",
     "ConnectionPoolSettings",
     "ConsistentHashLB",
+    "CookieAttribute",
     "DestinationRuleSpec",
     "LoadBalancerSettings",
     "LocalityFailover",
     "LocalityLoadBalancerSetting",
     "OutlierDetection",
     "PortTrafficPolicy",
+    "ProxyProtocol",
+    "ProxyProtocolVersion",
+    "RetryBudget",
     "SimpleLB",
     "Subset",
     "TrafficPolicy",
-    "WorkloadSelector",
+    "TunnelSettings",
     "ZoneAwareLoadBalancerSetting",
 ]
 
@@ -40,25 +45,35 @@ class SimpleLB(StrEnum):
     LEAST_REQUEST = "LEAST_REQUEST"
 
 
+class CookieAttribute(Message):
+    """A further attribute of a cookie that is made, for example ``SameSite=Strict``; without a value ``Secure``."""
+
+    name: str = ""
+    value: str = ""
+
+
 class HTTPCookie(Message):
-    """Hash by a cookie, made when missing if ``ttl`` is set."""
+    """Hash by a cookie, made when missing if ``ttl`` is set; ``0s`` makes a session cookie."""
 
     name: str = ""
     path: str = ""
     ttl: Duration | None = None
-    attributes: list[dict[str, str]] = Field(default_factory=list)
+    attributes: list[CookieAttribute] = Field(default_factory=list)
+
+
+_Size = Annotated[int, Field(ge=0)]
 
 
 class RingHash(Message):
     """Ring hash."""
 
-    minimum_ring_size: int = 0
+    minimum_ring_size: _Size = 0
 
 
 class MagLev(Message):
     """Maglev."""
 
-    table_size: int = 0
+    table_size: _Size = 0
 
 
 class ConsistentHashLB(Message):
@@ -70,14 +85,17 @@ class ConsistentHashLB(Message):
     http_query_parameter_name: str = ""
     ring_hash: RingHash | None = None
     maglev: MagLev | None = None
-    minimum_ring_size: int = 0
+    minimum_ring_size: _Size = 0
+
+    _key = one_of("http_header_name", "http_cookie", "use_source_ip", "http_query_parameter_name")
+    _algorithm = one_of("ring_hash", "maglev")
 
 
 class LocalityDistribute(Message):
     """Weights by locality for one origin."""
 
     from_: str = Field(default="", alias="from")
-    to: dict[str, int] = Field(default_factory=dict)
+    to: dict[str, UInt32] = Field(default_factory=dict)
 
 
 class LocalityFailover(Message):
@@ -101,7 +119,7 @@ class ZoneAwareLoadBalancerSetting(Message):
 
     failover: list[LocalityFailover] = Field(default_factory=list)
     failover_priority: list[str] = Field(default_factory=list)
-    min_cluster_size: int | None = None
+    min_cluster_size: Annotated[int, Field(ge=1)] | None = None
     enabled: bool | None = None
 
 
@@ -109,38 +127,28 @@ class WarmupConfiguration(Message):
     """Slow start."""
 
     duration: Duration | None = None
-    minimum_percent: float | None = None
-    aggression: float | None = None
+    minimum_percent: Annotated[float, Field(ge=0, le=100)] | None = None
+    aggression: Annotated[float, Field(ge=0)] | None = None
 
 
 class LoadBalancerSettings(Message):
     """Which endpoint."""
 
-    simple: (
-        Annotated[
-            SimpleLB,
-            numbered(
-                SimpleLB.UNSPECIFIED,
-                SimpleLB.LEAST_CONN,
-                SimpleLB.RANDOM,
-                SimpleLB.PASSTHROUGH,
-                SimpleLB.ROUND_ROBIN,
-                SimpleLB.LEAST_REQUEST,
-            ),
-        ]
-        | None
-    ) = None
+    simple: Annotated[SimpleLB, numbered(*SimpleLB)] | None = None
     consistent_hash: ConsistentHashLB | None = None
     locality_lb_setting: LocalityLoadBalancerSetting | None = None
     zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
     warmup_duration_secs: Duration | None = None
     warmup: WarmupConfiguration | None = None
 
+    _policy = one_of("simple", "consistent_hash")
+    _warmup = one_of("warmup_duration_secs", "warmup")
+
 
 class TcpKeepalive(Message):
     """Keepalive probes."""
 
-    probes: int = 0
+    probes: UInt32 = 0
     time: Duration | None = None
     interval: Duration | None = None
 
@@ -178,9 +186,7 @@ class HTTPSettings(Message):
     max_requests_per_connection: int = 0
     max_retries: int = 0
     idle_timeout: Duration | None = None
-    h2_upgrade_policy: Annotated[
-        H2UpgradePolicy, numbered(H2UpgradePolicy.DEFAULT, H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)
-    ] = H2UpgradePolicy.DEFAULT
+    h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(*H2UpgradePolicy)] = H2UpgradePolicy.DEFAULT
     use_client_protocol: bool = False
     max_concurrent_streams: int = 0
     http2_keep_alive: Http2KeepAlive | None = None
@@ -198,14 +204,14 @@ class OutlierDetection(Message):
 
     consecutive_errors: int = 0
     split_external_local_origin_errors: bool = False
-    consecutive_local_origin_failures: int | None = None
-    consecutive_gateway_errors: int | None = None
-    consecutive_5xx_errors: int | None = None
+    consecutive_local_origin_failures: UInt32 | None = None
+    consecutive_gateway_errors: UInt32 | None = None
+    consecutive_5xx_errors: UInt32 | None = None
     interval: Duration | None = None
     base_ejection_time: Duration | None = None
     max_ejection_percent: int = 0
     min_health_percent: int = 0
-    outlier_detection_http_error_codes: list[int] = Field(default_factory=list)
+    outlier_detection_http_error_codes: list[UInt32] = Field(default_factory=list)
 
 
 class ClientTLSMode(StrEnum):
@@ -220,10 +226,7 @@ class ClientTLSMode(StrEnum):
 class ClientTLSSettings(Message):
     """TLS towards the endpoints; an empty object is ``DISABLE``."""
 
-    mode: Annotated[
-        ClientTLSMode,
-        numbered(ClientTLSMode.DISABLE, ClientTLSMode.SIMPLE, ClientTLSMode.MUTUAL, ClientTLSMode.ISTIO_MUTUAL),
-    ] = ClientTLSMode.DISABLE
+    mode: Annotated[ClientTLSMode, numbered(*ClientTLSMode)] = ClientTLSMode.DISABLE
     client_certificate: str = ""
     private_key: str = ""
     ca_certificates: str = ""
@@ -245,24 +248,37 @@ class PortTrafficPolicy(Message):
 
 
 class TunnelSettings(Message):
-    """Tunnel TCP over HTTP."""
+    """Tunnel TCP over HTTP: ``CONNECT`` (the default) or ``POST`` to a target."""
 
     protocol: str = ""
     target_host: str = ""
-    target_port: int = 0
+    target_port: UInt32 = 0
+
+
+class ProxyProtocolVersion(StrEnum):
+    """Version of the PROXY protocol."""
+
+    V1 = "V1"
+    V2 = "V2"
 
 
 class ProxyProtocol(Message):
-    """PROXY protocol header."""
+    """A PROXY protocol header is written on connect."""
 
-    version: Any = None
+    version: Annotated[ProxyProtocolVersion, numbered(*ProxyProtocolVersion)] = ProxyProtocolVersion.V1
 
 
 class RetryBudget(Message):
-    """How many retries may be under way."""
+    """How many retries may be under way; takes the place of ``connectionPool.http.maxRetries``.
 
-    percent: float | None = None
-    min_retry_concurrency: int = 0
+    Attributes:
+        percent: Of the requests under way, 0 to 100; None is 20.
+        min_retry_concurrency: Allowed however few requests are under way; 0 is 3.
+        budget_interval: Seconds whose requests count; None or 0 counts those under way now.
+    """
+
+    percent: Annotated[float, Field(ge=0, le=100)] | None = None
+    min_retry_concurrency: UInt32 = 0
     budget_interval: Duration | None = None
 
 
@@ -273,7 +289,7 @@ class TrafficPolicy(Message):
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
-    port_level_settings: list[PortTrafficPolicy] = Field(default_factory=list)
+    port_level_settings: Annotated[list[PortTrafficPolicy], Field(max_length=4096)] = Field(default_factory=list)
     tunnel: TunnelSettings | None = None
     proxy_protocol: ProxyProtocol | None = None
     retry_budget: RetryBudget | None = None
@@ -289,12 +305,6 @@ class Subset(Message):
     name: str = ""
     labels: Annotated[dict[str, str], BeforeValidator(_labels)] = Field(default_factory=dict)
     traffic_policy: TrafficPolicy | None = None
-
-
-class WorkloadSelector(Message):
-    """Restricts an object to some workloads."""
-
-    match_labels: dict[str, str] = Field(default_factory=dict)
 
 
 class DestinationRuleSpec(Message):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
 from meshlib.config.resources.base import Message
 
 __all__ = [
+    "Container",
+    "ContainerPort",
     "EndpointSliceSpec",
     "EndpointsSpec",
     "KubernetesServicePort",
     "KubernetesServiceSpec",
+    "NamespaceSpec",
+    "NodeSpec",
     "PodSpec",
+    "PodStatus",
     "SliceEndpoint",
 ]
 
@@ -118,9 +121,65 @@ class EndpointsSpec(Message):
     subsets: list[EndpointSubset] = Field(default_factory=list)
 
 
+class ContainerPort(Message):
+    """A port that a container names."""
+
+    name: str = ""
+    container_port: int = 0
+    protocol: str = "TCP"
+
+
+class Container(Message):
+    """A container, as far as ports and names go."""
+
+    name: str = ""
+    image: str = ""
+    ports: list[ContainerPort] = Field(default_factory=list)
+
+
 class PodSpec(Message):
-    """What we read of a Pod."""
+    """What Istio reads of a Pod; its labels are in ``metadata``, its addresses and phase in ``status``."""
 
     service_account_name: str = ""
     node_name: str = ""
-    containers: list[dict[str, Any]] = Field(default_factory=list)
+    host_network: bool = False
+    hostname: str = ""
+    subdomain: str = ""
+    containers: list[Container] = Field(default_factory=list)
+    init_containers: list[Container] = Field(default_factory=list)
+
+
+class PodAddress(Message):
+    """One of a Pod's addresses."""
+
+    ip: str = ""
+
+
+class StatusCondition(Message):
+    """A condition, for example ``Ready: "True"``."""
+
+    type: str = ""
+    status: str = ""
+
+
+class PodStatus(Message):
+    """What Istio reads of a Pod's status; ``PodStatus.model_validate(resource.status)``."""
+
+    phase: str = ""
+    pod_ip: str = Field(default="", alias="podIP")
+    pod_ips: list[PodAddress] = Field(default_factory=list, alias="podIPs")
+    conditions: list[StatusCondition] = Field(default_factory=list)
+
+
+class NodeSpec(Message):
+    """A Node: Istio reads the labels of its ``metadata`` for region, zone and subzone."""
+
+    pod_cidr: str = Field(default="", alias="podCIDR")
+    provider_id: str = Field(default="", alias="providerID")
+    unschedulable: bool = False
+
+
+class NamespaceSpec(Message):
+    """A Namespace: Istio reads labels and annotations of its ``metadata``."""
+
+    finalizers: list[str] = Field(default_factory=list)

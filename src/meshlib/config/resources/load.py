@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from meshlib.config.resources.base import Message, ObjectMeta, Origin, Resource
 from meshlib.config.resources.bounds import MAX_BYTES, MAX_PROBLEMS, beyond
-from meshlib.config.resources.kinds import KINDS, Kind
+from meshlib.config.resources.kinds import Kind, kind_of
 from meshlib.config.resources.yaml_lines import Document, Lines, documents
 from meshlib.model.problem import Problem, schema_error, schema_warning
 
@@ -121,7 +121,7 @@ def _read(value: dict[str, Any], origin: Origin, strict: bool) -> tuple[Resource
     if not metadata.name:
         metadata = metadata.model_copy(update={"name": metadata.generate_name or ""})
     status = value.get("status") if isinstance(value.get("status"), dict) else None
-    known = _known(api_version, kind)
+    known = kind_of(api_version, kind)
     if known is None:
         spec: Any = {name: part for name, part in value.items() if name not in _OUTER}
         return Resource(api_version, kind, metadata, spec, status, origin), []
@@ -130,12 +130,6 @@ def _read(value: dict[str, Any], origin: Origin, strict: bool) -> tuple[Resource
 
 
 _OUTER = frozenset({"apiVersion", "kind", "metadata", "status"})
-
-
-def _known(api_version: str, kind: str) -> Kind | None:
-    group, _, version = api_version.rpartition("/")
-    known = KINDS.get(kind)
-    return known if known is not None and known.group == group and version in known.versions else None
 
 
 def _with_spec(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from meshlib.config.resources.base import Duration, Message, numbered
+from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
 
 __all__ = [
     "CorsPolicy",
@@ -45,11 +45,7 @@ class StringMatch(Message):
     prefix: str | None = None
     regex: str | None = None
 
-    @model_validator(mode="after")
-    def _one(self) -> StringMatch:
-        if sum(value is not None for value in (self.exact, self.prefix, self.regex)) > 1:
-            raise ValueError("only one of exact, prefix and regex may be set")
-        return self
+    _match = one_of("exact", "prefix", "regex")
 
 
 class Percent(Message):
@@ -61,7 +57,7 @@ class Percent(Message):
 class PortSelector(Message):
     """A port by its number."""
 
-    number: int = 0
+    number: UInt32 = 0
 
 
 class Destination(Message):
@@ -104,7 +100,7 @@ class HTTPMatchRequest(Message):
     method: StringMatch | None = None
     authority: StringMatch | None = None
     headers: dict[str, StringMatch | None] = Field(default_factory=dict)
-    port: int = 0
+    port: UInt32 = 0
     source_labels: dict[str, str] = Field(default_factory=dict)
     gateways: list[str] = Field(default_factory=list)
     query_params: dict[str, StringMatch | None] = Field(default_factory=dict)
@@ -127,16 +123,12 @@ class HTTPRedirect(Message):
     uri: str = ""
     prefix_rewrite: str = ""
     authority: str = ""
-    port: int | None = None
-    derive_port: (
-        Annotated[
-            RedirectPortSelection,
-            numbered(RedirectPortSelection.FROM_PROTOCOL_DEFAULT, RedirectPortSelection.FROM_REQUEST_PORT),
-        ]
-        | None
-    ) = None
+    port: UInt32 | None = None
+    derive_port: Annotated[RedirectPortSelection, numbered(*RedirectPortSelection)] | None = None
     scheme: str = ""
-    redirect_code: int = 0
+    redirect_code: UInt32 = 0
+
+    _port = one_of("port", "derive_port")
 
 
 class HTTPBody(Message):
@@ -145,11 +137,13 @@ class HTTPBody(Message):
     string: str | None = None
     bytes: str | None = None
 
+    _specifier = one_of("string", "bytes")
+
 
 class HTTPDirectResponse(Message):
     """Answer with a fixed status and body."""
 
-    status: int = 0
+    status: UInt32 = 0
     body: HTTPBody | None = None
 
 
@@ -187,6 +181,8 @@ class FaultDelay(Message):
     percentage: Percent | None = None
     percent: int = 0
 
+    _type = one_of("fixed_delay", "exponential_delay")
+
 
 class FaultAbort(Message):
     """Answer instead of sending."""
@@ -195,6 +191,8 @@ class FaultAbort(Message):
     grpc_status: str | None = None
     http2_error: str | None = Field(default=None, alias="http2Error")
     percentage: Percent | None = None
+
+    _type = one_of("http_status", "grpc_status", "http2_error")
 
 
 class HTTPFaultInjection(Message):
@@ -229,10 +227,9 @@ class CorsPolicy(Message):
     expose_headers: list[str] = Field(default_factory=list)
     max_age: Duration | None = None
     allow_credentials: bool | None = None
-    unmatched_preflights: Annotated[
-        UnmatchedPreflights,
-        numbered(UnmatchedPreflights.UNSPECIFIED, UnmatchedPreflights.FORWARD, UnmatchedPreflights.IGNORE),
-    ] = UnmatchedPreflights.UNSPECIFIED
+    unmatched_preflights: Annotated[UnmatchedPreflights, numbered(*UnmatchedPreflights)] = (
+        UnmatchedPreflights.UNSPECIFIED
+    )
 
 
 class Delegate(Message):
@@ -257,7 +254,7 @@ class HTTPRoute(Message):
     fault: HTTPFaultInjection | None = None
     mirror: Destination | None = None
     mirrors: list[HTTPMirrorPolicy] = Field(default_factory=list)
-    mirror_percent: int | None = None
+    mirror_percent: UInt32 | None = None
     mirror_percentage: Percent | None = None
     cors_policy: CorsPolicy | None = None
     headers: Headers | None = None
@@ -275,7 +272,7 @@ class TLSMatchAttributes(Message):
 
     sni_hosts: list[str] = Field(default_factory=list)
     destination_subnets: list[str] = Field(default_factory=list)
-    port: int = 0
+    port: UInt32 = 0
     source_labels: dict[str, str] = Field(default_factory=dict)
     gateways: list[str] = Field(default_factory=list)
     source_namespace: str = ""
@@ -292,7 +289,7 @@ class L4MatchAttributes(Message):
     """Conditions of a TCP rule."""
 
     destination_subnets: list[str] = Field(default_factory=list)
-    port: int = 0
+    port: UInt32 = 0
     source_subnet: str = ""
     source_labels: dict[str, str] = Field(default_factory=dict)
     gateways: list[str] = Field(default_factory=list)

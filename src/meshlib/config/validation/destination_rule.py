@@ -98,7 +98,7 @@ def _consistent_hash(report: Report, settings: api.ConsistentHashLB, path: str) 
         report.error(path, "only one key may be named")
     if settings.http_cookie is not None and not settings.http_cookie.name:
         report.error(f"{path}.httpCookie.name", "name is required")
-    names = [attribute.get("name", "") for attribute in settings.http_cookie.attributes] if settings.http_cookie else []
+    names = [attribute.name for attribute in settings.http_cookie.attributes] if settings.http_cookie else []
     if "" in names or len(set(names)) != len(names):
         report.error(f"{path}.httpCookie.attributes", "each attribute needs a name, and one of its own")
     if settings.minimum_ring_size and (settings.ring_hash is not None or settings.maglev is not None):

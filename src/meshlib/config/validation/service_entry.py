@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshlib.config.resources import service_entry as api
+from meshlib.config.resources.sidecar import SidecarSpec
 from meshlib.config.validation import primitives as check
 from meshlib.config.validation.report import Report
 from meshlib.model.hosts import is_ip
@@ -151,7 +152,7 @@ def workload_entry(report: Report, spec: api.WorkloadEntrySpec) -> None:
             report.error(f"spec.labels.{key}", problem)
 
 
-def sidecar(report: Report, spec: api.SidecarSpec) -> None:
+def sidecar(report: Report, spec: SidecarSpec) -> None:
     """What of a Sidecar concerns a client."""
     if not any((spec.egress, spec.ingress, spec.outbound_traffic_policy, spec.inbound_connection_pool)):
         report.error("spec", "one of egress, ingress, outboundTrafficPolicy and inboundConnectionPool is needed")

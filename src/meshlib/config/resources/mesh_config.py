@@ -1,0 +1,291 @@
+"""MeshConfig: the mesh-wide settings (``istio.mesh.v1alpha1``), read from a ConfigMap ``istio`` or given in code."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from meshlib.config.resources.base import Duration, Message, numbered, one_of
+from meshlib.config.resources.destination_rule import (
+    ClientTLSSettings,
+    ConnectionPoolSettings,
+    H2UpgradePolicy,
+    LocalityLoadBalancerSetting,
+    OutlierDetection,
+    TcpKeepalive,
+    ZoneAwareLoadBalancerSetting,
+)
+from meshlib.config.resources.extension_providers import (
+    EnvoyFileAccessLogProvider,
+    ExtensionProvider,
+    Nothing,
+    StackdriverProvider,
+)
+from meshlib.config.resources.proxy_config import ProxyConfig
+from meshlib.config.resources.selectors import LabelSelector
+from meshlib.config.resources.sidecar import OutboundTrafficMode
+from meshlib.config.resources.virtual_service import HTTPRetry
+
+__all__ = [
+    "CertificateData",
+    "DefaultProviders",
+    "DefaultTrafficPolicy",
+    "MeshConfig",
+    "MeshOutboundTrafficPolicy",
+    "NormalizationType",
+    "ServiceEntryVisibility",
+    "ServiceSettings",
+    "TLSConfig",
+    "Visibility",
+]
+
+
+class MeshOutboundTrafficPolicy(Message):
+    """What happens to unknown hosts; an empty object is REGISTRY_ONLY. ``tls`` is for ALLOW_ANY_DYNAMIC_DNS."""
+
+    mode: Annotated[OutboundTrafficMode, numbered(OutboundTrafficMode.REGISTRY_ONLY, OutboundTrafficMode.ALLOW_ANY)] = (
+        OutboundTrafficMode.REGISTRY_ONLY
+    )
+    tls: ClientTLSSettings | None = None
+
+
+class InboundTrafficMode(StrEnum):
+    """Where requests go that a sidecar took in."""
+
+    PASSTHROUGH = "PASSTHROUGH"
+    LOCALHOST = "LOCALHOST"
+
+
+class InboundTrafficPolicy(Message):
+    """Where requests go that a sidecar took in."""
+
+    mode: Annotated[InboundTrafficMode, numbered(*InboundTrafficMode)] = InboundTrafficMode.PASSTHROUGH
+
+
+class DefaultTrafficPolicy(Message):
+    """Falls in where a DestinationRule leaves a block out."""
+
+    connection_pool: ConnectionPoolSettings | None = None
+    outlier_detection: OutlierDetection | None = None
+
+
+class CertificateData(Message):
+    """An extra root of trust."""
+
+    pem: str | None = None
+    spiffe_bundle_url: str | None = None
+    cert_signers: list[str] = Field(default_factory=list)
+    trust_domains: list[str] = Field(default_factory=list)
+
+    _data = one_of("pem", "spiffe_bundle_url")
+
+
+class ClusterScope(Message):
+    """Whether only endpoints of the own cluster count."""
+
+    cluster_local: bool = False
+
+
+class ServiceSettings(Message):
+    """Settings of some hosts."""
+
+    settings: ClusterScope | None = None
+    hosts: list[str] = Field(default_factory=list)
+
+
+class ServiceScope(StrEnum):
+    """How far a service reaches, in ambient meshes."""
+
+    LOCAL = "LOCAL"
+    GLOBAL = "GLOBAL"
+
+
+class ServiceScopeConfigs(Message):
+    """Which services reach how far, in ambient meshes."""
+
+    namespace_selector: LabelSelector | None = None
+    services_selector: LabelSelector | None = None
+    scope: Annotated[ServiceScope, numbered(*ServiceScope)] = ServiceScope.LOCAL
+
+
+class Visibility(StrEnum):
+    """Who may see a ServiceEntry at most."""
+
+    VISIBILITY_UNSPECIFIED = "VISIBILITY_UNSPECIFIED"
+    NONE = "NONE"
+    NAMESPACE = "NAMESPACE"
+    PUBLIC = "PUBLIC"
+
+
+_Visibility = Annotated[Visibility, numbered(*Visibility)]
+
+
+class NamespaceRule(Message):
+    """Namespaces that a visibility policy is for."""
+
+    namespace_selector: LabelSelector | None = None
+
+
+class VisibilityPolicy(Message):
+    """A bound for the ServiceEntries of some namespaces."""
+
+    visibility: _Visibility = Visibility.VISIBILITY_UNSPECIFIED
+    matching_rules: list[NamespaceRule] = Field(default_factory=list)
+
+
+class ServiceEntryVisibility(Message):
+    """A bound for ``exportTo`` of ServiceEntries."""
+
+    default_visibility: _Visibility = Visibility.VISIBILITY_UNSPECIFIED
+    apply_to_sidecars: bool = False
+    policies: list[VisibilityPolicy] = Field(default_factory=list)
+
+
+class NormalizationType(StrEnum):
+    """What is done to a path before it is matched; DEFAULT is BASE."""
+
+    DEFAULT = "DEFAULT"
+    NONE = "NONE"
+    BASE = "BASE"
+    MERGE_SLASHES = "MERGE_SLASHES"
+    DECODE_AND_MERGE_SLASHES = "DECODE_AND_MERGE_SLASHES"
+
+
+class ProxyPathNormalization(Message):
+    """What is done to a path before it is matched."""
+
+    normalization: Annotated[NormalizationType, numbered(*NormalizationType)] = NormalizationType.DEFAULT
+
+
+class MeshTLSProtocol(StrEnum):
+    """The least version; ``TLS_AUTO`` is 1.2."""
+
+    TLS_AUTO = "TLS_AUTO"
+    TLSV1_2 = "TLSV1_2"
+    TLSV1_3 = "TLSV1_3"
+
+
+class TLSConfig(Message):
+    """Bounds of TLS."""
+
+    min_protocol_version: Annotated[MeshTLSProtocol, numbered(*MeshTLSProtocol)] = MeshTLSProtocol.TLS_AUTO
+    ecdh_curves: list[str] = Field(default_factory=list)
+    cipher_suites: list[str] = Field(default_factory=list)
+
+
+class DefaultProviders(Message):
+    """Names of extension providers that are used where no Telemetry says otherwise."""
+
+    tracing: list[str] = Field(default_factory=list)
+    metrics: list[str] = Field(default_factory=list)
+    access_logging: list[str] = Field(default_factory=list)
+
+
+class CertificateAuthority(Message):
+    """An external CA."""
+
+    address: str = ""
+    tls_settings: ClientTLSSettings | None = None
+    request_timeout: Duration = 10.0
+    istiod_side: bool = True
+
+
+class ConfigSource(Message):
+    """Where a control plane reads from."""
+
+    address: str = ""
+    tls_settings: ClientTLSSettings | None = None
+    subscribed_resources: list[str | int] = Field(default_factory=list)
+
+
+class Certificate(Message):
+    """A DNS certificate; deprecated by Istio."""
+
+    secret_name: str = ""
+    dns_names: list[str] = Field(default_factory=list)
+
+
+class AccessLogEncoding(StrEnum):
+    """Form of the default access log."""
+
+    TEXT = "TEXT"
+    JSON = "JSON"
+
+
+class IngressControllerMode(StrEnum):
+    """Which Ingress objects are taken."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    OFF = "OFF"
+    DEFAULT = "DEFAULT"
+    STRICT = "STRICT"
+
+
+def _built_in_providers() -> list[ExtensionProvider]:
+    return [
+        ExtensionProvider(name="prometheus", prometheus=Nothing()),
+        ExtensionProvider(name="stackdriver", stackdriver=StackdriverProvider()),
+        ExtensionProvider(name="envoy", envoy_file_access_log=EnvoyFileAccessLogProvider(path="/dev/stdout")),
+    ]
+
+
+class MeshConfig(Message):
+    """The mesh-wide settings, with Istio's defaults; ingress, listener and bootstrap fields are read, never used."""
+
+    connect_timeout: Duration = 10.0
+    tcp_keepalive: TcpKeepalive | None = None
+    default_http_retry_policy: HTTPRetry | None = None
+    default_inbound_http_retry_policy: HTTPRetry | None = None
+    default_traffic_policy: DefaultTrafficPolicy | None = None
+    outbound_traffic_policy: MeshOutboundTrafficPolicy = MeshOutboundTrafficPolicy(mode=OutboundTrafficMode.ALLOW_ANY)
+    inbound_traffic_policy: InboundTrafficPolicy = InboundTrafficPolicy()
+    locality_lb_setting: LocalityLoadBalancerSetting | None = LocalityLoadBalancerSetting(enabled=True)
+    zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
+    enable_auto_mtls: bool = True
+    h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)] = (
+        H2UpgradePolicy.DO_NOT_UPGRADE
+    )
+    dns_refresh_rate: Duration = 60.0
+    protocol_detection_timeout: Duration = 0.0
+    default_service_export_to: list[str] = Field(default_factory=lambda: ["*"])
+    default_virtual_service_export_to: list[str] = Field(default_factory=lambda: ["*"])
+    default_destination_rule_export_to: list[str] = Field(default_factory=lambda: ["*"])
+    root_namespace: str = "istio-system"
+    trust_domain: str = "cluster.local"
+    trust_domain_aliases: list[str] = Field(default_factory=list)
+    ca_certificates: list[CertificateData] = Field(default_factory=list)
+    path_normalization: ProxyPathNormalization = ProxyPathNormalization()
+    mesh_mtls: TLSConfig | None = Field(default=None, alias="meshMTLS")
+    tls_defaults: TLSConfig | None = None
+    service_settings: list[ServiceSettings] = Field(default_factory=list)
+    service_scope_configs: list[ServiceScopeConfigs] = Field(default_factory=list)
+    service_entry_visibility: ServiceEntryVisibility | None = None
+    discovery_selectors: list[LabelSelector] = Field(default_factory=list)
+    extension_providers: list[ExtensionProvider] = Field(default_factory=_built_in_providers)
+    default_providers: DefaultProviders = DefaultProviders()
+    default_config: ProxyConfig = ProxyConfig()
+    enable_tracing: bool = True
+    access_log_file: str = ""
+    access_log_format: str = ""
+    access_log_encoding: Annotated[AccessLogEncoding, numbered(*AccessLogEncoding)] = AccessLogEncoding.TEXT
+    enable_envoy_access_log_service: bool = False
+    disable_envoy_listener_log: bool = False
+    enable_prometheus_merge: bool = True
+    inbound_cluster_stat_name: str = ""
+    outbound_cluster_stat_name: str = ""
+    verify_certificate_at_client: bool | None = None
+    ca: CertificateAuthority | None = None
+    certificates: list[Certificate] = Field(default_factory=list)
+    config_sources: list[ConfigSource] = Field(default_factory=list)
+    hbone_idle_timeout: Duration | None = None
+    proxy_listen_port: int = 15001
+    proxy_inbound_listen_port: int = 15006
+    proxy_http_port: int = 0
+    ingress_class: str = "istio"
+    ingress_service: str = "istio-ingressgateway"
+    ingress_selector: str = "ingressgateway"
+    ingress_controller_mode: Annotated[IngressControllerMode, numbered(*IngressControllerMode)] = (
+        IngressControllerMode.STRICT
+    )
