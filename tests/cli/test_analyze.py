@@ -91,3 +91,75 @@ def test_unusable_input_exits_with_2(tmp_path):
     missing = CliRunner().invoke(meshlib, ["analyze", str(tmp_path / "none.yaml")])
     empty = CliRunner().invoke(meshlib, ["analyze", str(tmp_path)])
     assert (missing.exit_code, empty.exit_code) == (2, 2)
+
+
+def test_the_field_is_marked_under_its_line(run):
+    lines = run(RULES).stdout.splitlines()
+    shown = next(number for number, line in enumerate(lines) if line.endswith("subset: v2"))
+    start = lines[shown].index("v2")
+    assert lines[shown + 1] == f"{' ' * 10}| ".ljust(start) + "^^"
+
+
+@pytest.mark.parametrize("text", ["{hosts: [reviews], http: [{route: [{destination: {host: reviews, subset: v2}}]}]}"])
+def test_the_field_is_marked_in_flow_style_too(run, text):
+    rules = RULES[: RULES.index("spec:\n  hosts")] + f"spec: {text}\n"
+    lines = run(rules).stdout.splitlines()
+    shown = next(number for number, line in enumerate(lines) if "subset: v2" in line)
+    marked = lines[shown + 1]
+    assert lines[shown][marked.index("^") : marked.rindex("^") + 1] == "v2"
+
+
+def test_broken_yaml_is_marked_where_it_breaks_and_hides_no_other_object(run, tmp_path):
+    (tmp_path / "broken.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {name: x\nspec: {}\n")
+    done = run(RULES)
+    assert done.exit_code == 1
+    assert "broken.yaml" in done.stdout
+    assert "'v2'" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("2 errors")
+
+
+def test_findings_are_grouped_by_file_and_summed_up(run, tmp_path):
+    (tmp_path / "a.yaml").write_text(service("a", protocol="none"))
+    done = run(RULES)
+    first, second = done.stdout.index(str(tmp_path / "a.yaml")), done.stdout.index(str(tmp_path / "mesh.yaml"))
+    assert first < second
+    assert done.stdout.splitlines()[-1] == "1 error, 1 info in 2 files, 5 objects."
+
+
+def test_nothing_is_coloured_away_from_a_terminal_or_when_not_wanted(run, monkeypatch):
+    assert "\x1b[" not in run(RULES).stdout
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in run(RULES).stdout
+    assert "\x1b[" not in run(RULES, "--no-color").stdout
+
+
+def test_standard_input_is_a_source():
+    text = service("reviews") + RULES
+    done = CliRunner().invoke(meshlib, ["analyze", "-", "--output", "json"], input=text)
+    found = [each for each in json.loads(done.stdout) if each["code"] == "IST0101"]
+    assert [each["file"] for each in found] == ["<stdin>"]
+    assert text.splitlines()[found[0]["line"] - 1].strip() == "subset: v2"
+
+
+def test_an_unknown_field_is_a_warning_or_with_strict_an_error(run):
+    rules = RULES.replace("subset: v2", "subset: v1").replace("  hosts: [reviews]", "  hosts: [reviews]\n  nothing: 1")
+    assert run(rules).exit_code == 0
+    assert run(rules, "--strict").exit_code == 1
+
+
+def test_a_code_is_silenced_for_one_object(run):
+    assert run(RULES, "--suppress", "IST0101=VirtualService reviews.default").exit_code == 0
+    assert run(RULES, "--suppress", "IST0101=VirtualService other.default").exit_code == 1
+    assert run(RULES, "--suppress", "IST0101").exit_code == 2
+
+
+def test_what_is_not_honoured_can_be_left_out(run):
+    rules = RULES.replace("subset: v2", "subset: v1")
+    rules += "---\napiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: f}\nspec: {}\n"
+    assert [each["code"] for each in json.loads(run(rules, "--output", "json").stdout)] == ["MESH011"]
+    assert json.loads(run(rules, "--output", "json", "--no-not-honoured").stdout) == []
+
+
+def test_a_file_given_twice_is_read_once(run, tmp_path):
+    done = run(RULES, str(tmp_path / "mesh.yaml"), "--output", "json")
+    assert [each["code"] for each in json.loads(done.stdout)] == ["IST0101"]

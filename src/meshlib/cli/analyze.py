@@ -1,44 +1,93 @@
-"""``meshlib analyze``: reads files, and shows each finding with the line that it is about."""
+"""``meshlib analyze``: reads files and standard input, and hands every object to the analyzers."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
-from rich.markup import escape
 
 from meshlib.config.analyze import analyze
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.load import load_file
+from meshlib.config.resources.load import load_text
 from meshlib.errors import ConfigError
-from meshlib.model.problem import Level, Problem
+from meshlib.model.problem import LEVELS, Level, Problem
 
-__all__ = ["findings", "reaches", "show"]
+__all__ = ["STDIN", "Analysis", "findings", "reaches"]
 
-_OUT = Console(highlight=False, soft_wrap=True)
-_COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.INFO: "cyan"}
-_ORDER = (Level.ERROR, Level.WARNING, Level.INFO)
+STDIN = "<stdin>"
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
-def findings(paths: Sequence[str], namespace: str, mesh_config: str | None) -> list[Problem]:
+@dataclass(slots=True)
+class Analysis:
+    """What was read and what was found.
+
+    Attributes:
+        found: Findings in the order of files and lines.
+        texts: File -> its text; standard input is ``<stdin>``.
+        objects: How many objects were read.
+    """
+
+    found: list[Problem] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    objects: int = 0
+
+
+def findings(
+    paths: Sequence[str],
+    namespace: str,
+    mesh_config: str | None,
+    *,
+    strict: bool = False,
+    suppress: Sequence[str] = (),
+    not_honoured: bool = True,
+) -> Analysis:
     """What is wrong with the objects of all files and folders, taken together.
 
+    Args:
+        paths: Files, folders, and ``-`` for standard input.
+        namespace: Where objects without a namespace are.
+        mesh_config: File with the MeshConfig; None reads a ConfigMap ``istio``.
+        strict: Unknown fields are errors.
+        suppress: ``CODE=Kind name.namespace``, each silences a code for the objects that it names.
+        not_honoured: Whether fields that meshlib does not act upon are found too.
+
     Raises:
-        ConfigError: A path does not exist, or holds no YAML file, or the mesh configuration is no mapping.
+        ConfigError: A path does not exist, or holds no YAML file, or the mesh configuration is no mapping, or a
+            suppression is not of its form.
         OSError: A file cannot be read.
     """
-    resources: list[Resource[Any]] = []
-    loading: list[Problem] = []
+    analysis, resources, loading = Analysis(), list[Resource[Any]](), list[Problem]()
+    for name, text in _read(paths):
+        if name in analysis.texts:
+            continue
+        loaded = load_text(text, name, strict=strict)
+        analysis.texts[name] = text
+        resources.extend(loaded.resources)
+        loading.extend(loaded.problems)
+    analysis.objects = len(resources)
+    analysis.found = analyze(
+        resources,
+        loading=loading,
+        namespace=namespace,
+        mesh=_mesh(mesh_config),
+        suppress=suppress,
+        not_honoured=not_honoured,
+    )
+    return analysis
+
+
+def _read(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
     for path in paths:
+        if path == "-":
+            yield STDIN, sys.stdin.read()
+            continue
         for file in _files(Path(path)):
-            loaded = load_file(file)
-            resources.extend(loaded.resources)
-            loading.extend(loaded.problems)
-    return analyze(resources, loading=loading, namespace=namespace, mesh=_mesh(mesh_config))
+            yield str(file), file.read_text("utf-8", errors="replace")
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -68,42 +117,5 @@ def _mesh(path: str | None) -> Mapping[str, Any] | None:
 
 def reaches(found: Sequence[Problem], threshold: str) -> bool:
     """Whether any finding is as bad as the threshold, or worse."""
-    bound = _ORDER.index(Level(threshold))
-    return any(_ORDER.index(problem.level) <= bound for problem in found)
-
-
-def show(found: Sequence[Problem]) -> None:
-    """Findings for people: level, code, place, text, and the line in the file."""
-    texts: dict[str, list[str]] = {}
-    for problem in found:
-        colour = _COLOURS[problem.level]
-        _OUT.print(
-            f"[{colour}]{problem.level.value} {escape(f'[{problem.code}]')}[/] [bold]{escape(_place(problem))}[/]"
-        )
-        _OUT.print(f"  {escape(problem.message)}")
-        line = _line(problem, texts)
-        if line:
-            _OUT.print(f"  [dim]{problem.line:>5} |[/] {escape(line)}")
-    _OUT.print(_summary(found))
-
-
-def _place(problem: Problem) -> str:
-    where = f"{problem.file}:{problem.line}" if problem.line is not None else problem.file
-    return " ".join(part for part in (where, problem.resource, problem.path) if part)
-
-
-def _line(problem: Problem, texts: dict[str, list[str]]) -> str:
-    if problem.line is None:
-        return ""
-    if problem.file not in texts:
-        path = Path(problem.file)
-        texts[problem.file] = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
-    lines = texts[problem.file]
-    return lines[problem.line - 1].rstrip() if 0 < problem.line <= len(lines) else ""
-
-
-def _summary(found: Sequence[Problem]) -> str:
-    if not found:
-        return "[green]No problem found.[/]"
-    counts = {level: sum(problem.level is level for problem in found) for level in _ORDER}
-    return ", ".join(f"{count} {level.value}" for level, count in counts.items() if count)
+    bound = LEVELS.index(Level(threshold))
+    return any(LEVELS.index(problem.level) <= bound for problem in found)

@@ -154,6 +154,14 @@ for _name, _help in (
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--namespace", default="default", envvar="MESHLIB_NAMESPACE", help="Where objects without one are.")
 @click.option("--mesh-config", default=None, help="File with the MeshConfig; else a ConfigMap 'istio' is read.")
+@click.option("--strict", is_flag=True, envvar="MESHLIB_STRICT", help="Unknown fields are errors.")
+@click.option(
+    "--suppress", multiple=True, metavar="CODE=KIND NAME.NS", help="Silence a code for an object; * stands for any."
+)
+@click.option(
+    "--not-honoured/--no-not-honoured", default=True, help="Whether to tell of fields that meshlib does not act upon."
+)
+@click.option("--no-color", is_flag=True, help="No colours, even on a terminal.")
 @click.option(
     "--failure-threshold",
     type=click.Choice(["Error", "Warning", "Info"], case_sensitive=False),
@@ -162,17 +170,35 @@ for _name, _help in (
 )
 @_output
 def analyze(
-    paths: tuple[str, ...], namespace: str, mesh_config: str | None, failure_threshold: str, output: str
+    paths: tuple[str, ...],
+    namespace: str,
+    mesh_config: str | None,
+    strict: bool,
+    suppress: tuple[str, ...],
+    not_honoured: bool,
+    no_color: bool,
+    failure_threshold: str,
+    output: str,
 ) -> None:
-    """Check that all objects of files and folders fit together, as istioctl analyze does."""
+    """Check that all objects of files and folders fit together, as istioctl analyze does.
+
+    PATHS are files, folders, and - for standard input. Exits with 0 when nothing reaches the threshold, with 1 when
+    something does, with 2 when the input cannot be used.
+    """
     from meshlib.cli import analyze as analysis
 
-    found = _usable(lambda: analysis.findings(paths, namespace, mesh_config))
+    done = _usable(
+        lambda: analysis.findings(
+            paths, namespace, mesh_config, strict=strict, suppress=suppress, not_honoured=not_honoured
+        )
+    )
     if output == "json":
-        click.echo(json.dumps([problem.to_dict() for problem in found], indent=2))
+        click.echo(json.dumps([problem.to_dict() for problem in done.found], indent=2))
     else:
-        analysis.show(found)
-    sys.exit(1 if analysis.reaches(found, failure_threshold) else 0)
+        from meshlib.cli.findings import show as show_findings
+
+        show_findings(done, color=not no_color)
+    sys.exit(1 if analysis.reaches(done.found, failure_threshold) else 0)
 
 
 @meshlib.command()

@@ -121,6 +121,7 @@ class Feed:
                     message,
                     origin.source,
                     origin.line("metadata.name"),
+                    "metadata.name",
                 )
             )
 

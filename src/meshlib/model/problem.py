@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-__all__ = ["Level", "Problem", "schema_error", "schema_warning"]
+__all__ = ["LEVELS", "Level", "Problem", "schema_error", "schema_warning"]
 
 
 class Level(Enum):
@@ -19,6 +19,9 @@ class Level(Enum):
 
 _LONGEST = 2_000
 """Characters of one text in a finding."""
+
+LEVELS = (Level.ERROR, Level.WARNING, Level.INFO)
+"""The worst first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from meshlib.config.analyze.run import ANALYZERS, analyze
+from meshlib.config.analyze.run import ANALYZERS, ON_DEMAND, analyze
 
-__all__ = ["ANALYZERS", "analyze"]
+__all__ = ["ANALYZERS", "ON_DEMAND", "analyze"]

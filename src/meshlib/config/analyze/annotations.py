@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from meshlib.config.analyze.world import World
+from meshlib.config.analyze.world import Item, World
 from meshlib.model.problem import Problem
 
-__all__ = ["misused"]
+__all__ = ["alpha", "misused"]
 
 ANY = frozenset({"Any"})
 _POD = frozenset({"Pod"})
@@ -35,6 +35,9 @@ KNOWN: dict[str, frozenset[str]] = {
     **{f"readiness.status.sidecar.istio.io/{name}": _POD for name in _READINESS.split()},
     "inject.istio.io/templates": _POD,
     "status.sidecar.istio.io/port": _POD,
+    "alpha.istio.io/canonical-serviceaccounts": _SERVICE,
+    "alpha.istio.io/identity": _POD,
+    "alpha.istio.io/kubernetes-serviceaccounts": _SERVICE,
     "ambient.istio.io/bypass-inbound-capture": _POD,
     "ambient.istio.io/dns-capture": _POD,
     "ambient.istio.io/redirection": _POD,
@@ -65,6 +68,33 @@ KNOWN: dict[str, frozenset[str]] = {
     "traffic.istio.io/nodeSelector": _SERVICE,
 }
 """Annotation -> kinds that it may stand on."""
+
+DEPRECATED = frozenset(
+    {
+        "alpha.istio.io/canonical-serviceaccounts",
+        "alpha.istio.io/identity",
+        "alpha.istio.io/kubernetes-serviceaccounts",
+        "sidecar.istio.io/controlPlaneAuthPolicy",
+        "sidecar.istio.io/discoveryAddress",
+        "sidecar.istio.io/inject",
+        "sidecar.istio.io/statsInclusionPrefixes",
+        "sidecar.istio.io/statsInclusionRegexps",
+        "sidecar.istio.io/statsInclusionSuffixes",
+    }
+)
+"""Annotations that will not work for ever."""
+
+_MATURE = frozenset({"sidecar.istio.io/inject", "proxy.istio.io/config"})
+"""What is beta or stable; every other annotation is alpha."""
+_MADE_BY_ISTIO = frozenset({"sidecar.istio.io/status"})
+_MADE_BY_CNI = frozenset(
+    {
+        "sidecar.istio.io/interceptionMode",
+        "traffic.sidecar.istio.io/excludeInboundPorts",
+        "traffic.sidecar.istio.io/includeInboundPorts",
+        "traffic.sidecar.istio.io/includeOutboundIPRanges",
+    }
+)
 
 _OPEN = ("install.operator.istio.io/", "internal.istio.io/", "operator.istio.io/")
 """Prefixes whose names are not listed: Istio writes them itself."""
@@ -99,11 +129,39 @@ def misused(world: World) -> Iterator[Problem]:
             kinds = KNOWN.get(name)
             if kinds is None:
                 yield item.report("IST0108", path, f"Istio knows no annotation {name!r}")
-            elif kinds is not ANY and item.resource.kind not in kinds:
+                continue
+            if name in DEPRECATED and not (name == INJECT and INJECT in item.labels):
+                yield item.report("IST0135", path, f"{name!r} is deprecated{_INSTEAD.get(name, '')}")
+            if kinds is not ANY and item.resource.kind not in kinds:
                 wanted = " or ".join(sorted(kinds))
                 yield item.report("IST0107", path, f"{name!r} has an effect on a {wanted} only")
             elif name in VALUES and not VALUES[name](value):
                 yield item.report("IST0125", path, f"{value!r} is no value of {name!r}")
+
+
+INJECT = "sidecar.istio.io/inject"
+_INSTEAD = {INJECT: ": use the label of that name"}
+_ALPHA_KINDS = ("Namespace", "Service", "Pod", "Deployment")
+
+
+def alpha(world: World) -> Iterator[Problem]:
+    """Annotations of features that are not meant for production.
+
+    Istio does not run this one by itself either: istiod sets such annotations on most pods.
+    Source: Istio ``analyzers/maturity/maturity.go``.
+    """
+    for item in (each for kind in _ALPHA_KINDS for each in world.of(kind)):
+        silent = _MADE_BY_ISTIO | (_MADE_BY_CNI if _is_set_up_by_cni(item) else frozenset())
+        for name in item.annotations:
+            if name in KNOWN and name not in _MATURE and name not in silent:
+                path = f"metadata.annotations.{name}"
+                yield item.report("IST0136", path, f"{name!r} belongs to a feature in alpha")
+
+
+def _is_set_up_by_cni(item: Item) -> bool:
+    """A pod without the container that redirects its traffic."""
+    containers = item.spec.get("initContainers") or []
+    return item.resource.kind == "Pod" and not any(each.get("name") == "istio-init" for each in containers)
 
 
 def _is_istios(name: str) -> bool:

@@ -14,7 +14,15 @@ from meshlib.config.compile.visibility import visible
 from meshlib.model.hosts import HostIndex, expand
 from meshlib.model.problem import Problem
 
-__all__ = ["destination_hosts", "destination_subsets", "destinations", "hidden_subsets"]
+__all__ = [
+    "Place",
+    "defines",
+    "defining_rules",
+    "destination_hosts",
+    "destination_subsets",
+    "destinations",
+    "hidden_subsets",
+]
 
 
 class Place(NamedTuple):
@@ -67,18 +75,25 @@ def _listed(ports: tuple[int, ...]) -> str:
 
 def destination_subsets(world: World) -> Iterator[Problem]:
     """Subsets that no visible DestinationRule of the host defines."""
-    rules: HostIndex[Item] = HostIndex()
-    for rule in world.of("DestinationRule"):
-        for host in names_of(world, rule.spec.get("host") or "", rule.namespace) if rule.spec.get("subsets") else ():
-            rules.add(host, rule)
+    rules = defining_rules(world)
     for item in world.of("VirtualService"):
         for place in destinations(item):
-            if place.subset and not _defined(world, rules, item, place):
+            if place.subset and not defines(world, rules, item, place):
                 message = f"no DestinationRule that {item.namespace} sees defines subset {place.subset!r}"
                 yield item.report("IST0101", f"{place.path}.subset", f"{message} of host {place.host!r}")
 
 
-def _defined(world: World, rules: HostIndex[Item], item: Item, place: Place) -> bool:
+def defining_rules(world: World) -> HostIndex[Item]:
+    """The DestinationRules with subsets, by host."""
+    rules: HostIndex[Item] = HostIndex()
+    for rule in world.of("DestinationRule"):
+        for host in names_of(world, rule.spec.get("host") or "", rule.namespace) if rule.spec.get("subsets") else ():
+            rules.add(host, rule)
+    return rules
+
+
+def defines(world: World, rules: HostIndex[Item], item: Item, place: Place) -> bool:
+    """Whether a rule that the namespace of ``item`` sees defines the subset of ``place``."""
     for host in names_of(world, place.host, item.namespace):
         for rule in (rule for group in rules.all_matching(host) for rule in group):
             scope = export_scope(rule, world.mesh, "defaultDestinationRuleExportTo")

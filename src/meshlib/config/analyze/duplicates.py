@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from meshlib.config.analyze.world import CLUSTER
 from meshlib.config.resources.base import Resource
 from meshlib.model.problem import Level, Problem
 
@@ -21,13 +22,19 @@ def distinct(resources: Sequence[Resource[Any]], namespace: str) -> tuple[list[R
         key = (group, resource.kind, meta.namespace or namespace, meta.name)
         unnamed = not meta.name or bool(meta.generate_name)
         first = chosen.setdefault(id(resource) if unnamed else key, resource)
-        if first is not resource and first != resource:
+        if first is not resource and first != resource and not _elsewhere(first, resource):
             problems.append(_repeated(resource, first))
     return list(chosen.values()), problems
+
+
+def _elsewhere(one: Resource[Any], other: Resource[Any]) -> bool:
+    """Whether they are one Service in two clusters."""
+    first, second = (each.metadata.labels.get(CLUSTER) for each in (one, other))
+    return one.kind == "Service" and first is not None and second is not None and first != second
 
 
 def _repeated(resource: Resource[Any], first: Resource[Any]) -> Problem:
     origin = resource.origin
     message = f"stands in {first.origin.source} too, which comes first and is used"
-    line = origin.line("metadata.name")
-    return Problem("MESH001", "DuplicateResource", Level.WARNING, resource.id, message, origin.source, line)
+    line, path = origin.line("metadata.name"), "metadata.name"
+    return Problem("MESH001", "DuplicateResource", Level.WARNING, resource.id, message, origin.source, line, path)

@@ -10,7 +10,7 @@ from meshlib.config.analyze.world import Item, World
 from meshlib.config.compile.visibility import visible
 from meshlib.model.hosts import expand, matches
 
-__all__ = ["KnownHost", "Registry", "export_scope", "names_of"]
+__all__ = ["KnownHost", "Registry", "all_hosts", "export_scope", "names_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Registry:
     def __init__(self, world: World) -> None:
         self._exact: dict[str, list[KnownHost]] = {}
         self._wildcards: list[KnownHost] = []
-        for known in _all(world):
+        for known in all_hosts(world):
             if known.host.startswith("*"):
                 self._wildcards.append(known)
             else:
@@ -54,7 +54,8 @@ class Registry:
         return (*(known for group in self._exact.values() for known in group), *self._wildcards)
 
 
-def _all(world: World) -> Iterator[KnownHost]:
+def all_hosts(world: World) -> Iterator[KnownHost]:
+    """The hosts of every Service and ServiceEntry, in the order of the objects."""
     for item in world.of("Service"):
         yield from _service(world, item)
     for item in world.of("ServiceEntry"):

@@ -7,9 +7,21 @@ from typing import Any
 
 import yaml
 
-from meshlib.config.analyze import conditions, conflicts, destination_rules, destinations, gateways, rules, selectors
+from meshlib.config.analyze import (
+    client_policies,
+    conditions,
+    conflicts,
+    destination_rules,
+    destinations,
+    gateways,
+    in_force,
+    pitfalls,
+    platform,
+    rules,
+    selectors,
+)
 from meshlib.config.analyze import services as ports
-from meshlib.config.analyze.annotations import misused
+from meshlib.config.analyze.annotations import alpha, misused
 from meshlib.config.analyze.codes import CODES
 from meshlib.config.analyze.defaults import with_defaults
 from meshlib.config.analyze.duplicates import distinct
@@ -17,20 +29,31 @@ from meshlib.config.analyze.identities import identities
 from meshlib.config.analyze.suppress import without_suppressed
 from meshlib.config.analyze.world import World
 from meshlib.config.resources.base import Resource
-from meshlib.config.validation import validate
+from meshlib.config.resources.not_honoured import UNKNOWN_FIELD
+from meshlib.config.resources.not_honoured import not_honoured as fields_and_kinds
 from meshlib.model.problem import Problem
 
-__all__ = ["ANALYZERS", "analyze"]
+__all__ = ["ANALYZERS", "ON_DEMAND", "analyze"]
 
 
 def _schema(world: World) -> Iterator[Problem]:
     """What validation says of each object; unreachable rules are ``rules``' concern."""
     for item in world.items:
-        yield from (problem for problem in validate(item.resource) if problem.code != "IST0130")
+        yield from (problem for problem in world.problems[id(item.resource)] if problem.code != "IST0130")
 
+
+def _not_honoured(world: World) -> Iterator[Problem]:
+    """What meshlib does not do, or does in another way; loading has told of unknown fields."""
+    for item in world.items:
+        yield from (problem for problem in fields_and_kinds(item.resource) if problem.message != UNKNOWN_FIELD)
+
+
+_NOT_HONOURED = "meshlib.NotHonoured"
 
 ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
     "annotations.K8sAnalyzer": (misused,),
+    "annotations.AlphaAnalyzer": (alpha,),
+    "authn.BlockedCIDRsAnalyzer": (platform.jwks_addresses,),
     "authz.MutualTLS": (identities,),
     "authz.AuthorizationPoliciesAnalyzer": (selectors.authorization,),
     "conditions.ConditionAnalyzer": (conditions.conditions,),
@@ -43,11 +66,34 @@ ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
     "gateway.ConflictingGatewayAnalyzer": (gateways.conflicting_gateways,),
     "gateway.IngressGatewayPortAnalyzer": (gateways.gateway_ports,),
     "gateway.SecretAnalyzer": (gateways.gateway_secrets,),
+    "k8sgateway.CRDVersionAnalyzer": (platform.gateway_api_versions,),
     "k8sgateway.SelectorAnalyzer": (selectors.selectors_of_gateways,),
+    "meshlib.ClientPolicies": (
+        client_policies.known_hosts,
+        client_policies.rivals,
+        client_policies.breakers,
+        client_policies.budgets,
+    ),
+    "meshlib.InForce": (
+        in_force.subsets_in_force,
+        in_force.hidden_rules,
+        in_force.ejections,
+        in_force.duplicate_hosts,
+    ),
+    _NOT_HONOURED: (_not_honoured,),
+    "meshlib.Pitfalls": (
+        pitfalls.stars,
+        pitfalls.retries,
+        pitfalls.faults,
+        pitfalls.credentials,
+        pitfalls.outbound_policies,
+    ),
+    "meshnetworks.MeshNetworksAnalyzer": (platform.network_registries,),
     "schemaValidation.CollectionValidationAnalyzer": (_schema, rules.unreachable_rules),
     "service.PortNameAnalyzer": (ports.port_names,),
     "serviceentry.ConflictingServiceEntryProtocolAnalyzer": (conflicts.service_entry_protocols,),
     "serviceentry.ProtocolAddressesAnalyzer": (ports.service_entry_addresses,),
+    "services.MultiClusterServiceAnalyzer": (platform.inconsistent_services,),
     "sidecar.SelectorAnalyzer": (selectors.sidecars,),
     "telemetry.DefaultSelectorAnalyzer": (selectors.default_telemetries,),
     "telemetry.LightstepAnalyzer": (rules.lightstep,),
@@ -59,7 +105,10 @@ ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
     "virtualservice.GatewayAnalyzer": (gateways.gateways_used,),
     "virtualservice.JWTClaimRouteAnalyzer": (gateways.claims_without_authentication,),
 }
-"""Istio's names of the analyzers -> ours; ``authz.MutualTLS`` is our own."""
+"""Istio's names of the analyzers -> ours; ``authz.MutualTLS`` and ``meshlib.*`` are our own."""
+
+ON_DEMAND = frozenset({"annotations.AlphaAnalyzer"})
+"""Analyzers that run only when they are named."""
 
 
 def analyze(
@@ -69,24 +118,33 @@ def analyze(
     namespace: str = "default",
     mesh: Mapping[str, Any] | None = None,
     only: Collection[str] | None = None,
+    suppress: Sequence[str] = (),
+    not_honoured: bool = True,
 ) -> list[Problem]:
-    """What ``istioctl analyze`` would say of these objects, as if they were all there is. Pure; never raises.
+    """What ``istioctl analyze`` would say of these objects, as if they were all there is. Pure.
 
     Args:
         resources: The objects.
         loading: What loading them found; part of the result.
         namespace: Where objects without a namespace are.
         mesh: MeshConfig; None takes it from a ConfigMap ``istio``.
-        only: Names of ``ANALYZERS``; None runs all.
+        only: Names of ``ANALYZERS``; None runs all but those ``ON_DEMAND``.
+        suppress: ``CODE=Kind name.namespace``, each silences a code for the objects that it names; ``*`` is any text.
+        not_honoured: Whether to tell of fields and kinds that meshlib does not act upon (MESH010, MESH011).
+
+    Raises:
+        ConfigError: An entry of ``suppress`` is of another form.
     """
     settings = _mesh_config(resources) if mesh is None else mesh
     chosen, repeated = distinct(resources, namespace)
-    world = World(with_defaults(chosen), namespace, settings)
+    world = World(with_defaults(chosen), namespace, settings, everywhere=resources)
+    names = set(ANALYZERS) - ON_DEMAND if only is None else set(only)
+    names -= set() if not_honoured else {_NOT_HONOURED}
     found = [*loading, *repeated]
     for name, functions in ANALYZERS.items():
-        if only is None or name in only:
+        if name in names:
             found.extend(problem for function in functions for problem in _run(name, function, world))
-    return sorted(without_suppressed(world, dict.fromkeys(found)), key=_place)
+    return sorted(without_suppressed(world, dict.fromkeys(found), suppress), key=_place)
 
 
 def _run(name: str, function: Callable[[World], Iterator[Problem]], world: World) -> list[Problem]:

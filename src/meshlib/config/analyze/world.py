@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from pydantic import ValidationError
+
 from meshlib.config.analyze.codes import CODES
+from meshlib.config.compile.universe import Universe
 from meshlib.config.resources.base import Message, Resource
-from meshlib.model.problem import Problem
+from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.config.validation import validate
+from meshlib.model.problem import Level, Problem
 
 __all__ = ["Item", "World", "selects"]
 
@@ -60,10 +66,21 @@ class Item:
         return self.report("IST0101", path, f"{what} {value!r} does not exist")
 
 
+CLUSTER = "topology.istio.io/cluster"
+
+
 class World:
     """Every object by kind; pure, and never changed.
 
+    Args:
+        resources: The objects, one of each name.
+        namespace: See below.
+        mesh: See below.
+        domain: See below.
+        everywhere: The objects of all clusters, several of a name: Services with the label of their cluster.
+
     Attributes:
+        clusters: Namespace and name of a Service that stands in several clusters -> cluster -> the object.
         namespace: Where objects without a namespace are.
         domain: The cluster domain.
         mesh: MeshConfig as a plain mapping.
@@ -71,7 +88,12 @@ class World:
     """
 
     def __init__(
-        self, resources: Iterable[Resource[Any]], namespace: str, mesh: Mapping[str, Any], domain: str = "cluster.local"
+        self,
+        resources: Iterable[Resource[Any]],
+        namespace: str,
+        mesh: Mapping[str, Any],
+        domain: str = "cluster.local",
+        everywhere: Iterable[Resource[Any]] = (),
     ) -> None:
         self.namespace, self.domain, self.mesh = namespace, domain, mesh
         self.root = str(mesh.get("rootNamespace") or "istio-system")
@@ -80,6 +102,7 @@ class World:
         for item in self.items:
             self._kinds.setdefault(item.resource.kind, []).append(item)
         self.namespaces = self._known_namespaces()
+        self.clusters = self._clusters(everywhere)
 
     def of(self, kind: str, group: str | None = None) -> Sequence[Item]:
         """The objects of a kind, and of an API group where kinds of several groups share the name."""
@@ -92,6 +115,29 @@ class World:
         """Labels of a Namespace object; empty when there is none."""
         return next((item.labels for item in self.of("Namespace") if item.name == name), {})
 
+    @cached_property
+    def problems(self) -> Mapping[int, Sequence[Problem]]:
+        """What validation says of each object, by the identity of its ``Resource``."""
+        return {id(item.resource): validate(item.resource) for item in self.items}
+
+    @cached_property
+    def universe(self) -> Universe:
+        """The valid objects, compiled: what is in force is asked there, not told anew."""
+        valid = [item.resource for item in self.items if not self._is_bad(item.resource)]
+        return Universe(valid, self.namespace, self.domain, _settings(self.mesh))
+
+    def _is_bad(self, resource: Resource[Any]) -> bool:
+        return any(problem.level is Level.ERROR for problem in self.problems[id(resource)])
+
+    def _clusters(self, resources: Iterable[Resource[Any]]) -> Mapping[tuple[str, str], Mapping[str, Item]]:
+        found: dict[tuple[str, str], dict[str, Item]] = {}
+        for each in resources:
+            cluster = each.metadata.labels.get(CLUSTER)
+            if each.kind == "Service" and cluster:
+                item = Item(each, _spec(each), each.metadata.namespace or self.namespace)
+                found.setdefault((item.namespace, item.name), {}).setdefault(cluster, item)
+        return {key: copies for key, copies in found.items() if len(copies) > 1}
+
     def _known_namespaces(self) -> frozenset[str]:
         """Declared ones, and those that something runs in."""
         declared = {item.name for item in self.of("Namespace")}
@@ -102,6 +148,14 @@ class World:
 def selects(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
     """Whether every pair of the selector stands among the labels; an empty selector selects everything."""
     return all(key in labels and labels[key] == value for key, value in selector.items())
+
+
+def _settings(mesh: Mapping[str, Any]) -> MeshConfig:
+    """The mesh's settings as far as they can be read; what is wrong with them is said elsewhere."""
+    try:
+        return MeshConfig.model_validate(dict(mesh))
+    except ValidationError:
+        return MeshConfig()
 
 
 def _spec(resource: Resource[Any]) -> Mapping[str, Any]:

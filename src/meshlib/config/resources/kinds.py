@@ -24,6 +24,7 @@ from meshlib.config.resources.security import (
 )
 from meshlib.config.resources.service_entry import ServiceEntrySpec, WorkloadEntrySpec
 from meshlib.config.resources.sidecar import SidecarSpec
+from meshlib.config.resources.support import Mark
 from meshlib.config.resources.telemetry import TelemetrySpec
 from meshlib.config.resources.virtual_service import VirtualServiceSpec
 from meshlib.config.resources.workload_group import WorkloadGroupSpec
@@ -39,12 +40,14 @@ class Kind(NamedTuple):
         spec: The message.
         field: Where its fields stand: ``spec``, or ``""`` beside ``metadata``.
         istio: Whether unknown fields are ours to report; Kubernetes objects have many that do not concern us.
+        support: What becomes of the whole kind; None when its fields say so themselves.
     """
 
     versions: frozenset[str]
     spec: type[Message]
     field: str = "spec"
     istio: bool = True
+    support: Mark | None = None
 
 
 _NETWORKING = frozenset({"v1", "v1beta1", "v1alpha3"})
