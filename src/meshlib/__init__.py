@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from meshlib import errors
     from meshlib.client import AsyncMeshClient, MeshClient
-    from meshlib.dataplane.explain import Decision
+    from meshlib.dataplane.decision import Decision
     from meshlib.mesh import Mesh
 
 __all__ = ["AsyncMeshClient", "Decision", "Mesh", "MeshClient", "errors"]
@@ -38,7 +38,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncMeshClient": "meshlib.client",
-    "Decision": "meshlib.dataplane.explain",
+    "Decision": "meshlib.dataplane.decision",
     "Mesh": "meshlib.mesh",
     "MeshClient": "meshlib.client",
 }

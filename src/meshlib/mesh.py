@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,9 @@ from meshlib.clock import SYSTEM_CLOCK, Clock
 from meshlib.config.feed import Feed, Options
 from meshlib.config.resources import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.dataplane.decision import Decision
 from meshlib.dataplane.events import Observer
-from meshlib.dataplane.explain import Decision, explain
+from meshlib.dataplane.explain import explain
 from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import Request, request_of
 from meshlib.dataplane.state import State
@@ -267,19 +268,16 @@ class Mesh:
             request = request_of(method, url, headers or {})
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        return explain(prepared, request)
+        return explain(prepared, request, self.clock.now())
 
     def _as_seen_by(self, labels: Mapping[str, str] | None, namespace: str | None) -> Prepared:
-        universe, own = self._feed.universe, self.client
-        if universe is None:
-            return self.prepared
-        client = Client(
-            own.namespace if namespace is None else namespace,
-            own.labels if labels is None else dict(labels),
-            own.locality,
-            own.cluster_domain,
+        own = self.client
+        client = replace(
+            own,
+            namespace=own.namespace if namespace is None else namespace,
+            labels=own.labels if labels is None else dict(labels),
         )
-        return Prepared(Snapshot(universe.view(client)), State(), self.clock.now(), self.rng)
+        return Prepared(self.snapshot.seen_by(client), State(), self.clock.now(), self.rng)
 
     def status(self) -> MeshStatus:
         """How the mesh is doing; cheap enough to be asked often."""

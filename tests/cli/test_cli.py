@@ -57,7 +57,11 @@ def test_explain_prints_the_contract(run):
     assert destination["endpoints"] == [f"127.0.0.1:{run.port}"]
     assert destination["cluster"] == "outbound|9080|v1|reviews.default.svc.cluster.local"
     assert destination["weight"] == 100
-    assert decision["reasons"][0] == "rule 1: sourceLabels app=web are not the client's (none)"
+    assert decision["reasons"][:3] == [
+        "rule 0 ('jason'): matches",
+        "rule 1: sourceLabels app=web are not the client's (none)",
+        "timeout: VirtualService default/reviews spec.http[0].timeout",
+    ]
     assert set(decision) >= {"rewrite", "headers", "retries", "fault", "mirrors", "redirect", "direct_response"}
 
 

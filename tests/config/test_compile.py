@@ -360,7 +360,8 @@ def test_unready_endpoints_are_known_and_not_picked():
     gone = endpoint_slice("svc", "v3", ("10.0.0.3", 80)).replace("]}]", "], conditions: {ready: false}}]")
     decision = ask(view("---\n".join([service("svc", 80), slice_, unready, gone])), "http://svc/")
     assert decision.destinations[0].endpoints == ("10.0.0.1:80",)
-    assert decision.destinations[0].left_out == (("10.0.0.2:80", "health UNHEALTHY"),)
+    left_out = decision.destinations[0].left_out
+    assert left_out == (("10.0.0.2:80", "not ready"), ("10.0.0.3:80", "terminating"))
 
 
 @pytest.mark.parametrize("case", data_cases("samples/explain.json"))

@@ -6,7 +6,7 @@ import random
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from meshlib.dataplane.balancing.pick import Picker
+from meshlib.dataplane.balancing.pick import Picker, is_healthy
 from meshlib.dataplane.outcome import Outcome
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier import Detector
@@ -83,10 +83,29 @@ class PreparedCluster:
         """The states of all endpoints, in discovery's order."""
         return self._members
 
-    @property
-    def in_panic(self) -> bool:
-        """Whether unhealthy endpoints are used because too few healthy ones are left."""
-        return self._picker.panic
+    def picker_at(self, now: float) -> Picker:
+        """The picker that a pick at ``now`` would use; a sweep that is due then is foreseen, not made."""
+        foreseen = any(self._returns(state, now) for state in self._members)
+        if not foreseen and self._seen == self.state.health_version:
+            return self._picker
+
+        def healthy(state: EndpointState) -> bool:
+            return is_healthy(state, ejected=state.ejected_at is not None and not self._returns(state, now))
+
+        return Picker(self.cluster.load_balancer, self._groups, random.Random(0), healthy)  # noqa: S311 - only looked at
+
+    def _returns(self, state: EndpointState, now: float) -> bool:
+        """Whether an ejected endpoint will be back with the sweep that the next pick makes."""
+        detector = self._detector
+        if detector is None or state.ejected_at is None:
+            return False
+        return detector.is_due(now) and now - state.ejected_at >= detector.term(state)
+
+    def ejected_until(self, state: EndpointState) -> float | None:
+        """The earliest moment at which an ejected endpoint may come back; None when it is not out, or for good."""
+        if state.ejected_at is None or self._detector is None:
+            return None
+        return max(state.ejected_at + self._detector.term(state), self._detector.next_sweep or 0.0)
 
     def pick(
         self,
@@ -99,14 +118,23 @@ class PreparedCluster:
     ) -> EndpointState | None:
         """An endpoint, or None when none may be picked; ORIGINAL_DST takes the address that the caller named."""
         if self._original:
-            port = self.cluster.target_port or request.port
-            return self.state.dynamic(Endpoint(request.host, port), now)
+            return self.state.dynamic(self._named(request), now)
         detector = self._detector
         if detector is not None and detector.is_due(now):
             detector.sweep(now)
         if self._seen != self.state.health_version:
             self.refresh(rng)
         return self._picker.pick(rng, hash_key, tried, redraws)
+
+    def _named(self, request: Request) -> Endpoint:
+        """ORIGINAL_DST: what the caller itself named."""
+        return Endpoint(request.host, self.cluster.target_port or request.port)
+
+    def reach(self, request: Request, now: float, hash_key: int | None) -> list[str]:
+        """Addresses that the first pick of a call at ``now`` may give; nothing is drawn or counted."""
+        if self._original:
+            return [self._named(request).key]
+        return [state.key for state in self.picker_at(now).reach(hash_key)]
 
     def admit(self, call: Call, state: EndpointState) -> None:
         """Count an attempt at ``state``.
@@ -139,7 +167,7 @@ class PreparedCluster:
     def take_retry(self) -> bool:
         """Whether one more retry may be under way; if so it is counted."""
         with self.state.lock:
-            limit = self._retry_limit()
+            limit = self.retry_limit()
             if limit is not None and self.state.retries >= limit:
                 return False
             self.state.retries += 1
@@ -150,7 +178,8 @@ class PreparedCluster:
         with self.state.lock:
             self.state.retries -= 1
 
-    def _retry_limit(self) -> int | None:
+    def retry_limit(self) -> int | None:
+        """How many retries may be under way now; None is unlimited."""
         limits = self.cluster.circuit_breaker
         if limits.retry_budget is None:
             return limits.max_retries

@@ -3,123 +3,44 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
-from meshlib.dataplane.balancing.pick import is_healthy
+from meshlib.dataplane.decision import Decision, DecisionDestination, headers_dict
+from meshlib.dataplane.policies.hash_key import hash_key
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
 from meshlib.dataplane.reply import path_after, redirect_reply
 from meshlib.dataplane.request import Request
-from meshlib.model.cluster import cluster_name
-from meshlib.model.route import DirectResponse, Forward, HeaderOps, Redirect
+from meshlib.dataplane.standing import destination_of
+from meshlib.model.informed import BUILT_IN
+from meshlib.model.policy import RetryPolicy
+from meshlib.model.route import DirectResponse, Forward, Redirect, SkippedRule
 from meshlib.model.snapshot import OutboundPolicy
 
 __all__ = ["Decision", "DecisionDestination", "explain"]
 
-
-@dataclass(frozen=True, slots=True)
-class DecisionDestination:
-    """Where a share of such requests goes.
-
-    Attributes:
-        weight: Percent of the whole, after normalisation to 100.
-        endpoints: Those that may be picked now.
-        left_out: Endpoint -> why it is not picked.
-    """
-
-    host: str
-    subset: str
-    port: int
-    weight: float
-    cluster: str
-    endpoints: tuple[str, ...]
-    load_balancer: str
-    tls: str
-    exists: bool
-    left_out: tuple[tuple[str, str], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        weight = int(self.weight) if self.weight == int(self.weight) else round(self.weight, 4)
-        return {
-            "host": self.host,
-            "subset": self.subset,
-            "port": self.port,
-            "weight": weight,
-            "cluster": self.cluster,
-            "endpoints": list(self.endpoints),
-            "load_balancer": self.load_balancer,
-            "tls": {"mode": self.tls},
-            "left_out": dict(self.left_out),
-        }
+NEVER = float("-inf")
+"""A moment at which no sweep is due and no ejection can be timed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The routing decision about one request.
-
-    Attributes:
-        action: ``route``, ``redirect``, ``direct_response``, ``passthrough`` or ``none``.
-        flag: Envoy's response flag where the request would fail (``NR``, ``NC``, ``UH``), else ``""``.
-        host: Full name of the host.
-        port: Port that was addressed.
-        virtual_service: ``namespace/name``, None when only the default route applies.
-        destinations: Where shares of such requests go.
-        reasons: Every rule tried and the first clause that failed; where each policy value came from.
-    """
-
-    action: str
-    host: str
-    port: int
-    flag: str = ""
-    virtual_service: str | None = None
-    route: dict[str, Any] | None = None
-    destinations: tuple[DecisionDestination, ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
-    reasons: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON of ``meshlib explain``."""
-        empty: dict[str, Any] = {
-            "rewrite": None,
-            "headers": _headers_dict(HeaderOps(), HeaderOps()),
-            "timeout_s": None,
-            "retries": None,
-            "fault": None,
-            "mirrors": [],
-            "redirect": None,
-            "direct_response": None,
-        }
-        return {
-            "host": self.host,
-            "port": self.port,
-            "virtual_service": self.virtual_service,
-            "route": self.route,
-            "action": self.action,
-            "flag": self.flag or None,
-            "destinations": [destination.to_dict() for destination in self.destinations],
-            **empty,
-            **self.details,
-            "reasons": list(self.reasons),
-        }
-
-
-def explain(prepared: Prepared, request: Request) -> Decision:
-    """The decision that a live call would take, but for its draws."""
+def explain(prepared: Prepared, request: Request, now: float = NEVER) -> Decision:
+    """The decision that a live call at ``now`` would take, but for its draws."""
     host = prepared.host(request.host, request.port)
+    why_host = prepared.snapshot.informed.host_reasons(request.host, request.port)
     if host is None:
-        return _unknown(prepared, request)
-    rng = _Never()
-    reasons = [f"rule {s.rule}{_match(s.match)}{_named(s.name)}: {s.reason}" for s in host.host.skipped]
-    for route in host.routes:
-        failed = next((clause for clause in route.clauses if not clause.test(request, rng)), None)
-        label = _label(route)
-        if failed is None:
-            reasons.append(f"{label}: matches")
-            return _decide(prepared, host, route, request, reasons)
-        reasons.append(f"{label}: {failed.saw(request)}, wanted {failed.wants}")
-    name, service = host.host.name, host.host.virtual_service
-    return Decision("none", name, request.port, "NR", service, reasons=tuple([*reasons, "no rule matches"]))
+        return _unknown(prepared, request, why_host)
+    chosen, reasons = _match(host, request)
+    if chosen is None:
+        return Decision(
+            "none",
+            host.host.name,
+            request.port,
+            "NR",
+            host.host.virtual_service,
+            reasons=(*reasons, "no rule matches"),
+            host_reasons=why_host,
+        )
+    return _decide(prepared, host, chosen, request, now, reasons, why_host)
 
 
 class _Never(random.Random):
@@ -129,22 +50,48 @@ class _Never(random.Random):
         return 0.0
 
 
-def _unknown(prepared: Prepared, request: Request) -> Decision:
-    if prepared.snapshot.outbound_policy is OutboundPolicy.REGISTRY_ONLY:
-        reason = "the host is not known on this port, and the mesh is REGISTRY_ONLY"
-        return Decision("none", request.host, request.port, "NR", reasons=(reason,))
-    reason = "the host is not known on this port, and goes straight to its address (ALLOW_ANY)"
-    return Decision("passthrough", request.host, request.port, reasons=(reason,))
+def _unknown(prepared: Prepared, request: Request, why_host: tuple[str, ...]) -> Decision:
+    refused = prepared.snapshot.outbound_policy is OutboundPolicy.REGISTRY_ONLY
+    what = "and the mesh is REGISTRY_ONLY" if refused else "and goes straight to its address (ALLOW_ANY)"
+    reason = f"the host is not known on port {request.port}, {what}"
+    action, flag = ("none", "NR") if refused else ("passthrough", "")
+    return Decision(action, request.host, request.port, flag, reasons=(reason,), host_reasons=why_host)
+
+
+# Rules --------------------------------------------------------------------------------------------------------------
+
+
+def _match(host: PreparedHost, request: Request) -> tuple[BoundRoute | None, list[str]]:
+    """The first rule that matches, and a line for every rule that was tried or could not be, in their order."""
+    rng, reasons, skipped = _Never(), [], list(host.host.skipped)
+    for route in host.routes:
+        origin = route.route.origin
+        while skipped and skipped[0].rule >= 0 and _place(skipped[0]) < (origin.rule, origin.match or 0):
+            reasons.append(_skipped(skipped.pop(0)))
+        failed = next((clause for clause in route.clauses if not clause.test(request, rng)), None)
+        if failed is None:
+            reasons.append(f"{_label(route)}: matches")
+            return route, [*reasons, *map(_skipped, skipped)]
+        reasons.append(f"{_label(route)}: {failed.saw(request)}, wanted {failed.wants}")
+    return None, [*reasons, *map(_skipped, skipped)]
+
+
+def _place(rule: SkippedRule) -> tuple[int, int]:
+    return (rule.rule, rule.match or 0)
+
+
+def _skipped(rule: SkippedRule) -> str:
+    return f"rule {rule.rule}{_numbered(rule.match)}{_named(rule.name)}: {rule.reason}"
 
 
 def _label(bound: BoundRoute) -> str:
     origin = bound.route.origin
     if origin.rule < 0:
         return "default route"
-    return f"rule {origin.rule}{_match(origin.match)}{_named(bound.route.name)}"
+    return f"rule {origin.rule}{_numbered(origin.match)}{_named(bound.route.name)}"
 
 
-def _match(number: int | None) -> str:
+def _numbered(number: int | None) -> str:
     return f".{number}" if number else ""
 
 
@@ -152,85 +99,109 @@ def _named(name: str) -> str:
     return f" ({name!r})" if name else ""
 
 
+# The decision -------------------------------------------------------------------------------------------------------
+
+
 def _decide(
-    prepared: Prepared, host: PreparedHost, bound: BoundRoute, request: Request, reasons: list[str]
+    prepared: Prepared,
+    host: PreparedHost,
+    bound: BoundRoute,
+    request: Request,
+    now: float,
+    reasons: list[str],
+    why_host: tuple[str, ...],
 ) -> Decision:
-    route = bound.route
-    origin = route.origin
-    values = [f"{field} from {where}" for field, where in origin.values]
-    place = {"index": origin.rule, "match": origin.match, "name": route.name} if origin.rule >= 0 else None
-    action, flag, destinations, details = _action(prepared, bound, request)
-    for destination in destinations:
-        cluster = prepared.snapshot.cluster(destination.cluster)
-        values.extend(f"{name} from {where}" for name, where in (cluster.origins if cluster is not None else ()))
-        values.extend(f"endpoint {key} is left out: {why}" for key, why in destination.left_out)
+    route, origin = bound.route, bound.route.origin
+    details: dict[str, Any] = {
+        "fault": _fault_dict(bound),
+        "headers": headers_dict(route.request_headers, route.response_headers),
+    }
+    destinations: tuple[DecisionDestination, ...] = ()
+    action, flag = "route", ""
+    if isinstance(route.action, Redirect):
+        action = "redirect"
+        reply = redirect_reply(route.action, route, request)
+        details["redirect"] = {"status": reply.status, "location": dict(reply.headers)[b"location"].decode("latin-1")}
+    elif isinstance(route.action, DirectResponse):
+        action = "direct_response"
+        body = route.action.body.decode("utf-8", "replace")
+        details["direct_response"] = {"status": route.action.status, "body": body}
+    else:
+        fixed, details["hash_key"] = _hash_key(bound, request)
+        destinations = tuple(
+            destination_of(prepared, bound, number, weighted, request, now, fixed)
+            for number, weighted in enumerate(route.action.clusters)
+        )
+        details.update(_forward_dict(prepared, route.action, bound, request))
+        flag = _flag(destinations)
+    origins = _origins(prepared, bound, destinations)
     return Decision(
         action,
         host.host.name,
         request.port,
         flag,
         host.host.virtual_service,
-        place,
+        {"index": origin.rule, "match": origin.match, "name": route.name} if origin.rule >= 0 else None,
         destinations,
         details,
-        tuple([*reasons, *dict.fromkeys(values)]),
+        tuple([*reasons, *origin.notes, *_remarks(bound, destinations), *_lines(origins)]),
+        why_host,
+        origins,
     )
 
 
-def _action(
-    prepared: Prepared, bound: BoundRoute, request: Request
-) -> tuple[str, str, tuple[DecisionDestination, ...], dict[str, Any]]:
-    route, action = bound.route, bound.route.action
-    details: dict[str, Any] = {"fault": _fault_dict(bound)}
-    details["headers"] = _headers_dict(route.request_headers, route.response_headers)
-    if isinstance(action, Redirect):
-        reply = redirect_reply(action, route, request)
-        details["redirect"] = {"status": reply.status, "location": dict(reply.headers)[b"location"].decode("latin-1")}
-        return "redirect", "", (), details
-    if isinstance(action, DirectResponse):
-        details["direct_response"] = {"status": action.status, "body": action.body.decode("utf-8", "replace")}
-        return "direct_response", "", (), details
-    total = sum(weighted.weight for weighted in action.clusters)
-    destinations = tuple(
-        _destination(prepared, weighted.cluster, 100 * weighted.weight / total) for weighted in action.clusters
-    )
-    details.update(_forward_dict(prepared, action, bound, request))
-    flag = ""
+def _flag(destinations: tuple[DecisionDestination, ...]) -> str:
     if any(not destination.exists for destination in destinations):
-        flag = "NC"
-    elif not any(destination.endpoints for destination in destinations):
-        flag = "UH"
-    return "route", flag, destinations, details
+        return "NC"
+    return "" if any(destination.endpoints for destination in destinations) else "UH"
 
 
-def _destination(prepared: Prepared, name: str, weight: float) -> DecisionDestination:
-    _, port, subset, host = name.split("|")
-    cluster = prepared.cluster(name)
-    if cluster is None:
-        return DecisionDestination(host, subset, int(port), weight, name, (), "", "DISABLE", False)
-    usable = [state.key for state in cluster.members if cluster.in_panic or is_healthy(state)]
-    left_out = [
-        (s.key, "ejected" if s.ejected_at is not None else f"health {s.endpoint.health.value}")
-        for s in cluster.members
-        if s.key not in usable
-    ]
-    settings = cluster.cluster
-    return DecisionDestination(
-        host,
-        subset,
-        int(port),
-        weight,
-        name,
-        tuple(usable),
-        settings.load_balancer.kind.value,
-        settings.tls.mode.value,
-        True,
-        tuple(left_out),
-    )
+def _origins(prepared: Prepared, bound: BoundRoute, destinations: tuple[DecisionDestination, ...]) -> dict[str, str]:
+    """Where each value came from; the policies of several destinations are told apart by cluster."""
+    found = dict(bound.route.origin.values)
+    several = len(destinations) > 1
+    for destination in destinations:
+        cluster = prepared.snapshot.cluster(destination.cluster)
+        suffix = f" of {destination.subset or destination.host}" if several else ""
+        for name, where in cluster.origins if cluster is not None else ():
+            found[f"{name}{suffix}"] = where
+    return found
+
+
+def _lines(origins: dict[str, str]) -> Iterator[str]:
+    return (f"{name}: {where}" for name, where in origins.items() if where != BUILT_IN)
+
+
+def _remarks(bound: BoundRoute, destinations: tuple[DecisionDestination, ...]) -> Iterator[str]:
+    """What a reader might overlook."""
+    fault = bound.route.fault
+    if fault is not None and fault.abort is not None and fault.abort.parts_per_million:
+        yield f"{fault.abort.parts_per_million / 10_000:g}% of such requests are answered here by the injected abort"
+    for destination in destinations:
+        share, name = f"{destination.weight:g}%", destination.cluster
+        if not destination.exists:
+            yield f"cluster {name} does not exist: {share} of such requests fail with NC"
+        elif not destination.endpoints:
+            yield f"cluster {name} has no endpoint to pick: {share} of such requests fail with UH"
+        elif destination.live.get("panic"):
+            yield f"cluster {name} panics: too few endpoints are healthy, so all of them are used"
+        yield from (f"endpoint {key} is left out: {why}" for key, why in destination.left_out)
+
+
+# Values -------------------------------------------------------------------------------------------------------------
+
+
+def _hash_key(bound: BoundRoute, request: Request) -> tuple[int | None, dict[str, Any] | None]:
+    """The key that the request fixes, None where it is made up or absent; and what to tell about it."""
+    if not bound.hash_keys:
+        return None, None
+    key = hash_key(bound.hash_keys, request, _Never())
+    fixed = key.value if not key.cookies else None
+    sources = [{"source": each.source, "name": each.name} for each in bound.hash_keys]
+    return fixed, {"sources": sources, "value": None if fixed is None else str(fixed), "generated": bool(key.cookies)}
 
 
 def _forward_dict(prepared: Prepared, action: Forward, bound: BoundRoute, request: Request) -> dict[str, Any]:
-    retry = action.retry
     path, _, query = request.path.partition("?")
     rewritten = path_after(action.path_rewrite, action.regex_rewrite, bound.route, path)
     target = rewritten + (f"?{query}" if query else "") if rewritten != path else None
@@ -238,22 +209,34 @@ def _forward_dict(prepared: Prepared, action: Forward, bound: BoundRoute, reques
     return {
         "rewrite": rewrite,
         "timeout_s": action.timeout,
-        "retries": None
-        if retry is None
-        else {
-            "attempts": retry.attempts,
-            "per_try_timeout_s": retry.per_try_timeout,
-            "retry_on": sorted(retry.retry_on),
-            "status_codes": sorted(retry.retriable_status_codes),
-        },
-        "mirrors": [_mirror_dict(mirror.cluster, mirror.parts_per_million) for mirror in action.mirrors],
+        "retries": _retries_dict(action.retry),
+        "mirrors": [_mirror_dict(prepared, mirror.cluster, mirror.parts_per_million) for mirror in action.mirrors],
     }
 
 
-def _mirror_dict(name: str, parts_per_million: int) -> dict[str, Any]:
+def _retries_dict(retry: RetryPolicy | None) -> dict[str, Any] | None:
+    if retry is None:
+        return None
+    return {
+        "attempts": retry.attempts,
+        "per_try_timeout_s": retry.per_try_timeout,
+        "retry_on": sorted(retry.retry_on),
+        "status_codes": sorted(retry.retriable_status_codes),
+        "backoff_s": {"base": retry.base, "cap": retry.cap},
+        "avoid_previous_hosts": retry.avoid_previous_hosts,
+        "remote_localities": retry.remote_localities,
+    }
+
+
+def _mirror_dict(prepared: Prepared, name: str, parts_per_million: int) -> dict[str, Any]:
     _, port, subset, host = name.split("|")
-    assert name == cluster_name(host, int(port), subset)
-    return {"host": host, "subset": subset or None, "port": int(port), "percentage": parts_per_million / 10_000}
+    return {
+        "host": host,
+        "subset": subset or None,
+        "port": int(port),
+        "percentage": parts_per_million / 10_000,
+        "exists": prepared.snapshot.cluster(name) is not None,
+    }
 
 
 def _fault_dict(bound: BoundRoute) -> dict[str, Any] | None:
@@ -272,11 +255,4 @@ def _fault_dict(bound: BoundRoute) -> dict[str, Any] | None:
             "http_status": abort.http_status,
             "grpc_status": abort.grpc_status,
         },
-    }
-
-
-def _headers_dict(request: HeaderOps, response: HeaderOps) -> dict[str, Any]:
-    return {
-        side: {"set": dict(ops.set), "add": dict(ops.add), "remove": list(ops.remove)}
-        for side, ops in (("request", request), ("response", response))
     }

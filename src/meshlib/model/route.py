@@ -227,12 +227,14 @@ class RouteOrigin:
         match: Index in that rule's ``match``, None for a rule without matches.
         object: For example ``VirtualService default/reviews``, or ``""`` for a default route.
         values: Field name (``timeout``, ``retries``, ``fault`` ...) -> object and field that it came from.
+        notes: What else is worth knowing: destinations without weight, the delegate that lent the rule.
     """
 
     rule: int = -1
     match: int | None = None
     object: str = ""
     values: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Assignment, Locality, no_labels
+from meshlib.model.informed import UNINFORMED, Informed, Uninformed
 from meshlib.model.route import VirtualHost
 
 __all__ = ["ANYONE", "EMPTY", "Client", "OutboundPolicy", "Snapshot", "Source"]
@@ -124,6 +125,15 @@ class Snapshot:
     def assignment(self, name: str) -> Assignment:
         """The endpoints of the cluster of that name."""
         return self.source.assignment(name)
+
+    @property
+    def informed(self) -> Informed | Uninformed:
+        """Who can say why the source answers as it does."""
+        return self.source if isinstance(self.source, Informed) else UNINFORMED
+
+    def seen_by(self, client: Client) -> Snapshot:
+        """The same state as another client sees it; this one where the source serves a single client."""
+        return Snapshot(self.source.seen_by(client), self.version) if isinstance(self.source, Informed) else self
 
 
 class _Nothing:

@@ -14,6 +14,7 @@ from meshlib.config.compile.retries import retry_policy
 from meshlib.config.resources import virtual_service as api
 from meshlib.model import route as model
 from meshlib.model.grpc_status import GRPC_STATUS_NAMES
+from meshlib.model.informed import BUILT_IN
 from meshlib.model.policy import Abort, Delay, Fault, HashKey
 from meshlib.model.route import NO_HEADERS
 
@@ -35,6 +36,11 @@ class Actions:
     cluster: Callable[[api.Destination], str]
     hash_keys: Callable[[str], tuple[HashKey, ...] | None]
     default_retries: api.HTTPRetry | None
+
+    @property
+    def retry_origin(self) -> str:
+        """Where the policy of a rule without ``retries`` comes from."""
+        return "MeshConfig.defaultHttpRetryPolicy" if self.default_retries is not None else BUILT_IN
 
     def translate(
         self, rule: api.HTTPRoute, port: int

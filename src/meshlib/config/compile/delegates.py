@@ -7,13 +7,13 @@ rule, matches that contradict each other are dropped, and a delegate rule with a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from meshlib.config.compile.visibility import visible
-from meshlib.config.resources.base import Resource
+from meshlib.config.resources.base import Resource, camel
 from meshlib.config.resources.virtual_service import HTTPMatchRequest, HTTPRoute, StringMatch, VirtualServiceSpec
 
-__all__ = ["with_delegates"]
+__all__ = ["LostRule", "PlacedRule", "with_delegates"]
 
 _OVERRIDES = (
     "rewrite",
@@ -32,25 +32,71 @@ _TEXTS = ("uri", "scheme", "method", "authority")
 _MAPS = ("headers", "without_headers", "query_params", "source_labels")
 
 
+class PlacedRule(NamedTuple):
+    """A rule with the place that it came from.
+
+    Attributes:
+        number: Of the rule in ``spec.http`` of the object that names the host.
+        rule: The rule, a delegate's merged in.
+        place: ``VirtualService default/reviews spec.http[0]``.
+        delegate: The same of the delegate, ``""`` for none.
+        lent: Fields whose value is the delegate's.
+    """
+
+    number: int
+    rule: HTTPRoute
+    place: str
+    delegate: str = ""
+    lent: frozenset[str] = frozenset()
+
+    def origin(self, field: str) -> str:
+        """The object and field that ``field`` came from."""
+        return f"{self.delegate if field in self.lent else self.place}.{camel(field)}"
+
+
+class LostRule(NamedTuple):
+    """A rule that vanished with its delegate, and why."""
+
+    number: int
+    name: str
+    reason: str
+
+
 def with_delegates(
-    rules: Sequence[HTTPRoute],
+    root: Resource[VirtualServiceSpec],
     namespace: str,
     delegates: Mapping[tuple[str, str], Resource[VirtualServiceSpec]],
     default_export: Sequence[str],
-) -> Iterator[tuple[int, HTTPRoute]]:
-    """The rules with their index; a rule that delegates is replaced by the delegate's, or vanishes."""
-    for number, root in enumerate(rules):
-        if root.delegate is None:
-            yield number, root
+) -> Iterator[PlacedRule | LostRule]:
+    """The rules of ``root`` in order; one that delegates is replaced by the delegate's rules, or vanishes."""
+    for number, rule in enumerate(root.spec.http):
+        place = f"VirtualService {namespace}/{root.metadata.name} spec.http[{number}]"
+        if rule.delegate is None:
+            yield PlacedRule(number, rule, place)
             continue
-        own = root.delegate.namespace or namespace
-        found = delegates.get((own, root.delegate.name))
+        own = rule.delegate.namespace or namespace
+        found = delegates.get((own, rule.delegate.name))
         if found is None or not visible(found.spec.export_to or default_export, own, namespace):
+            why = "does not exist" if found is None else f"is not exported to {namespace}"
+            yield LostRule(number, rule.name, f"delegate {own}/{rule.delegate.name} {why}")
             continue
-        for rule in found.spec.http:
-            merged = _merged(root, rule) if rule.delegate is None else None
-            if merged is not None:
-                yield number, merged
+        yield from _lent(number, rule, place, f"{own}/{found.metadata.name}", found.spec.http)
+
+
+def _lent(
+    number: int, root: HTTPRoute, place: str, delegate: str, rules: Sequence[HTTPRoute]
+) -> Iterator[PlacedRule | LostRule]:
+    for index, rule in enumerate(rules):
+        where = f"VirtualService {delegate} spec.http[{index}]"
+        name = _joined(root.name, rule.name)
+        merged = _merged(root, rule) if rule.delegate is None else None
+        if rule.delegate is not None:
+            yield LostRule(number, name, f"{where} delegates again")
+        elif merged is None:
+            yield LostRule(number, name, f"a match of {where} fits none of the rule's own")
+        else:
+            lent = frozenset(field for field in (*_OVERRIDES, "route", "redirect") if getattr(rule, field))
+            yield PlacedRule(number, merged, place, where, lent)
 
 
 def _merged(root: HTTPRoute, rule: HTTPRoute) -> HTTPRoute | None:

@@ -111,10 +111,11 @@ def _rule(
     labels: dict[str, str],
 ) -> Rule:
     spec = resource.spec
+    place = f"DestinationRule {namespace}/{resource.metadata.name} spec"
     subsets: dict[str, tuple[Subset, str]] = {}
     for number, subset in enumerate(spec.subsets):
-        subsets.setdefault(subset.name, (subset, f"{resource.id} spec.subsets[{number}]"))
-    policy = None if spec.traffic_policy is None else (spec.traffic_policy, f"{resource.id} spec.trafficPolicy")
+        subsets.setdefault(subset.name, (subset, f"{place}.subsets[{number}]"))
+    policy = None if spec.traffic_policy is None else (spec.traffic_policy, f"{place}.trafficPolicy")
     return Rule(resource, expand(spec.host, namespace, domain), namespace, policy, subsets, export, labels)
 
 

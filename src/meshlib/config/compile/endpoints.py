@@ -37,9 +37,17 @@ def workload_of(labels: Mapping[str, str], name: str, namespace: str, account: s
 
 
 def from_slices(
-    service: Service, port: Port, slices: Iterable[Resource[EndpointSliceSpec]], pods: Mapping[tuple[str, str], Any]
+    service: Service,
+    port: Port,
+    slices: Iterable[Resource[EndpointSliceSpec]],
+    pods: Mapping[tuple[str, str], Any],
+    *,
+    departing: bool = False,
 ) -> list[Endpoint]:
-    """The union of all slices of a service, for one of its ports (slice ports belong by name)."""
+    """The union of all slices of a service, for one of its ports (slice ports belong by name).
+
+    ``departing`` asks for those that are going away instead, which nobody picks.
+    """
     found: dict[str, Endpoint] = {}
     for resource in slices:
         if resource.spec.address_type == "FQDN":
@@ -51,7 +59,7 @@ def from_slices(
             continue
         for item in resource.spec.endpoints:
             health = _health(service, item)
-            for address in item.addresses if health is not None else ():
+            for address in item.addresses if (health is None) is departing else ():
                 endpoint = _of_slice(service, resource, item, address, number, health, pods)
                 found.setdefault(endpoint.key, endpoint)
     return list(found.values())

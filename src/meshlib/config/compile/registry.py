@@ -105,7 +105,7 @@ class Registry:
             created=age(resource)[0],
             alias_of=alias.lower(),
             publish_not_ready=spec.publish_not_ready_addresses,
-            object=resource.id,
+            object=f"Service {namespace}/{metadata.name}",
             traffic_distribution=spec.traffic_distribution
             or metadata.annotations.get("networking.istio.io/traffic-distribution"),
         )
@@ -126,7 +126,7 @@ class Registry:
                 external=spec.location is Location.MESH_EXTERNAL,
                 created=age(resource)[0],
                 subject_alt_names=tuple(spec.subject_alt_names),
-                object=resource.id,
+                object=f"ServiceEntry {namespace}/{resource.metadata.name}",
             )
 
     def services(self) -> Iterable[Service]:
@@ -183,6 +183,11 @@ class Registry:
             return from_endpoints(service, port, self._endpoints.get(key, ()))
         spec = self._entries.get((service.host, service.namespace))
         return from_entry(service, port, spec, self._selected(service, spec)) if spec is not None else []
+
+    def departing(self, service: Service, port: Port) -> list[Endpoint]:
+        """Endpoints that are shutting down, for ``explain``: nobody picks them."""
+        slices = self._slices.get((service.namespace, service.host.partition(".")[0]), ())
+        return from_slices(service, port, slices, self._pods, departing=True) if service.kubernetes else []
 
     def _selected(self, service: Service, spec: ServiceEntrySpec) -> list[Resource[Any]]:
         if spec.workload_selector is None:

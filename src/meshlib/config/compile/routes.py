@@ -6,16 +6,22 @@ catch-all ends the list, and what follows is never reached.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from meshlib.config.compile.actions import Actions, fault_of
+from meshlib.config.compile.delegates import PlacedRule
 from meshlib.config.compile.matches import inapplicable, is_catch_all, translate
 from meshlib.config.compile.virtual_services import MeshRules
+from meshlib.config.resources.base import camel
 from meshlib.config.resources.virtual_service import HTTPMatchRequest, HTTPRoute
-from meshlib.model.route import Route, RouteMatch, RouteOrigin, SkippedRule
+from meshlib.model.informed import BUILT_IN
+from meshlib.model.route import Forward, Route, RouteMatch, RouteOrigin, SkippedRule
 from meshlib.model.snapshot import Client
 
 __all__ = ["flatten"]
 
-_ORIGINS = {"timeout": "timeout", "retries": "retries", "fault": "fault", "rewrite": "rewrite", "headers": "headers"}
+_SET = ("redirect", "direct_response", "fault", "rewrite", "headers", "mirror", "mirrors")
+"""Fields that have an origin when they are set; a timeout and retries have one always."""
 
 
 def flatten(
@@ -23,9 +29,10 @@ def flatten(
 ) -> tuple[tuple[Route, ...], tuple[SkippedRule, ...]]:
     """The routes that this client may take, and the matches that were left out with the reason."""
     routes: list[Route] = []
-    skipped: list[SkippedRule] = []
+    skipped = [SkippedRule(lost.number, None, lost.name, lost.reason) for lost in rules.lost]
     ended = ""
-    for index, rule in rules.http:
+    for placed in rules.http:
+        index, rule = placed.number, placed.rule
         matches: list[tuple[int | None, HTTPMatchRequest | None]] = [*enumerate(rule.match)]
         for number, match in matches or [(None, None)]:
             name = _name(rule, match)
@@ -33,10 +40,10 @@ def flatten(
             if reason:
                 skipped.append(SkippedRule(index, number, name, reason))
                 continue
-            routes.append(_route(rules, index, rule, number, match, actions, port))
+            routes.append(_route(rules, placed, number, match, actions, port))
             if match is None or is_catch_all(match):
                 ended = f"rule {index} before it matches everything"
-    return tuple(routes), tuple(skipped)
+    return tuple(routes), tuple(sorted(skipped, key=lambda each: each.rule))
 
 
 def _name(rule: HTTPRoute, match: HTTPMatchRequest | None) -> str:
@@ -45,16 +52,21 @@ def _name(rule: HTTPRoute, match: HTTPMatchRequest | None) -> str:
 
 def _route(
     rules: MeshRules,
-    index: int,
-    rule: HTTPRoute,
+    placed: PlacedRule,
     number: int | None,
     match: HTTPMatchRequest | None,
     actions: Actions,
     port: int,
 ) -> Route:
+    rule = placed.rule
     action, requests, responses = actions.translate(rule, port)
-    field = f"{rules.resource.id} spec.http[{index}]"
-    values = tuple((name, f"{field}.{name}") for name in _ORIGINS if getattr(rule, name) is not None)
+    origin = RouteOrigin(
+        placed.number,
+        number,
+        f"VirtualService {rules.name}",
+        tuple(_values(placed, actions, forwards=isinstance(action, Forward))),
+        tuple(_notes(placed)),
+    )
     return Route(
         _name(rule, match),
         RouteMatch() if match is None else translate(match),
@@ -62,5 +74,25 @@ def _route(
         fault_of(rule.fault),
         requests,
         responses,
-        RouteOrigin(index, number, rules.resource.id, values),
+        origin,
     )
+
+
+def _values(placed: PlacedRule, actions: Actions, *, forwards: bool) -> Iterator[tuple[str, str]]:
+    if forwards:
+        yield "timeout", placed.origin("timeout") if placed.rule.timeout is not None else BUILT_IN
+        yield "retries", placed.origin("retries") if placed.rule.retries is not None else actions.retry_origin
+    for field in _SET:
+        if getattr(placed.rule, field):
+            yield camel(field), placed.origin(field)
+
+
+def _notes(placed: PlacedRule) -> Iterator[str]:
+    if placed.delegate:
+        yield f"the rule is lent by {placed.delegate}"
+    several = len(placed.rule.route) > 1
+    for entry in placed.rule.route:
+        to = entry.destination
+        if several and to is not None and entry.weight <= 0:
+            subset = f" subset {to.subset}" if to.subset else ""
+            yield f"destination {to.host}{subset} has weight 0"

@@ -21,15 +21,16 @@ from meshlib.config.resources.destination_rule import (
 )
 from meshlib.config.resources.mesh_config import DefaultTrafficPolicy
 
-__all__ = ["EffectivePolicy", "effective_policy"]
+__all__ = ["BLOCKS", "EffectivePolicy", "effective_policy"]
 
-_BLOCKS = (
+BLOCKS = (
     ("load_balancer", "loadBalancer"),
     ("connection_pool", "connectionPool"),
     ("outlier_detection", "outlierDetection"),
     ("tls", "tls"),
     ("retry_budget", "retryBudget"),
 )
+"""The blocks of a policy: here, and in Istio's spelling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def _take(base: EffectivePolicy, policy: TrafficPolicy | PortTrafficPolicy, wher
     """``base`` with the blocks that ``policy`` sets."""
     origins = dict(base.origins)
     changes: dict[str, Any] = {}
-    for name, spelled in _BLOCKS:
+    for name, spelled in BLOCKS:
         block = getattr(policy, name, None)
         if block is not None:
             changes[name] = block
@@ -108,8 +109,8 @@ def _with_defaults(base: EffectivePolicy, default: DefaultTrafficPolicy | None) 
     pool, detection = base.connection_pool, base.outlier_detection
     if pool is None and default.connection_pool is not None:
         pool = default.connection_pool
-        origins.append(("connectionPool", "MeshConfig defaultTrafficPolicy.connectionPool"))
+        origins.append(("connectionPool", "MeshConfig.defaultTrafficPolicy.connectionPool"))
     if detection is None and default.outlier_detection is not None:
         detection = default.outlier_detection
-        origins.append(("outlierDetection", "MeshConfig defaultTrafficPolicy.outlierDetection"))
+        origins.append(("outlierDetection", "MeshConfig.defaultTrafficPolicy.outlierDetection"))
     return replace(base, connection_pool=pool, outlier_detection=detection, origins=tuple(origins))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
+from meshlib.config.compile import account
 from meshlib.config.compile.actions import Actions, forward_of
 from meshlib.config.compile.clusters import build_cluster, locality_of
 from meshlib.config.compile.destination_rules import DestinationRules, Rule
 from meshlib.config.compile.endpoints import selects
 from meshlib.config.compile.locality import assign, with_topology
+from meshlib.config.compile.policy_values import policy_values
 from meshlib.config.compile.registry import ENDPOINT_KINDS, Registry
 from meshlib.config.compile.routes import flatten
 from meshlib.config.compile.services import DECLARED_HTTP, Port, Resolution, Service
@@ -22,10 +24,11 @@ from meshlib.config.resources.base import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import Cluster, cluster_name
-from meshlib.model.endpoint import Assignment, Endpoint
+from meshlib.model.endpoint import Assignment, Endpoint, no_labels
 from meshlib.model.hosts import expand, is_ip, matches, spellings
+from meshlib.model.informed import BUILT_IN, PolicyValue
 from meshlib.model.policy import HashKey
-from meshlib.model.route import Route, RouteMatch, VirtualHost, WeightedCluster
+from meshlib.model.route import Route, RouteMatch, RouteOrigin, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import Client, OutboundPolicy
 
 __all__ = ["ENDPOINT_KINDS", "Universe", "View"]
@@ -83,7 +86,7 @@ class View:
         self.client = client
         self.scope: Scope = scope_for(universe.sidecars, client, universe.namespace, universe.mesh)
         self.outbound_policy: OutboundPolicy = self.scope.outbound_policy
-        self._rules = universe.virtual_services.seen_from(client.namespace)
+        self.rules = universe.virtual_services.seen_from(client.namespace)
         self._claims: dict[str, bool] = {}
 
     # Hosts ----------------------------------------------------------------------------------------------------------
@@ -104,7 +107,7 @@ class View:
             (s for s in seen if s.kubernetes), seen[0] if seen else None
         )
 
-    def _find(self, name: str) -> tuple[str, Service | None]:
+    def find(self, name: str) -> tuple[str, Service | None]:
         """The full name that a caller meant, and the service of that name or of a wildcard over it."""
         registry, client = self.universe.registry, self.client
         if is_ip(name):
@@ -116,7 +119,7 @@ class View:
             if found is not None:
                 return spelling, found
         for spelling in spellings(name, client.namespace, self.universe.domain):
-            if any(map(self._imported, self._rules.exact(spelling))):
+            if any(map(self.imported, self.rules.exact(spelling))):
                 return spelling, None
         return self._find_wildcard(name)
 
@@ -138,7 +141,7 @@ class View:
 
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
         """See ``Source.virtual_host``."""
-        name, service = self._find(host)
+        name, service = self.find(host)
         if service is None:
             return self._unregistered(name, port)
         if service.resolution is Resolution.ALIAS:
@@ -169,8 +172,8 @@ class View:
         """
         if port != UNREGISTERED_PORT:
             return None
-        for candidates in self._rules.all_matching(name):
-            imported = [rules for rules in candidates if self._imported(rules)]
+        for candidates in self.rules.all_matching(name):
+            imported = [rules for rules in candidates if self.imported(rules)]
             patterns = {host for rules in imported for host in rules.hosts if matches(host, name)}
             if imported and not any(self._claims_services(pattern) for pattern in patterns):
                 return self._first_with_routes(imported, name, None, port)
@@ -188,13 +191,14 @@ class View:
             )
         return self._claims[pattern]
 
-    def _imported(self, rules: MeshRules) -> bool:
+    def imported(self, rules: MeshRules) -> bool:
+        """Whether the client's Sidecar lets a VirtualService in."""
         return self.scope.imports_any(rules.namespace, rules.hosts)
 
     def _with_rules(self, name: str, service: Service, port: int) -> VirtualHost | None:
         """The first VirtualService of the most specific host that has any rule for this client and port."""
-        for candidates in self._rules.all_matching(name):
-            imported = [rules for rules in candidates if self._imported(rules)]
+        for candidates in self.rules.all_matching(name):
+            imported = [rules for rules in candidates if self.imported(rules)]
             if imported:
                 return self._first_with_routes(imported, name, service, port)
         return None
@@ -218,7 +222,13 @@ class View:
             hash_keys=keys or (),
             consistent_hash=keys is not None,
         )
-        return VirtualHost(name, port, (Route("default", RouteMatch(), action),), None, service.host)
+        retries = self.universe.mesh.default_http_retry_policy
+        values = (
+            ("timeout", BUILT_IN),
+            ("retries", BUILT_IN if retries is None else "MeshConfig.defaultHttpRetryPolicy"),
+        )
+        route = Route("default", RouteMatch(), action, origin=RouteOrigin(values=values))
+        return VirtualHost(name, port, (route,), None, service.host)
 
     def _actions(self, rules: MeshRules, port: int) -> Actions:
         def cluster(destination: Destination) -> str:
@@ -252,7 +262,8 @@ class View:
 
     # Clusters -------------------------------------------------------------------------------------------------------
 
-    def _parts(self, name: str) -> tuple[Service, Port, str, Rule | None] | None:
+    def parts(self, name: str) -> tuple[Service, Port, str, Rule | None] | None:
+        """Service, port, subset and DestinationRule of a cluster; None when it does not exist."""
         parts = name.split("|")
         if len(parts) != 4 or parts[0] != "outbound" or not parts[1].isdigit():
             return None
@@ -272,7 +283,7 @@ class View:
 
     def cluster(self, name: str) -> Cluster | None:
         """See ``Source.cluster``."""
-        found = self._parts(name)
+        found = self.parts(name)
         if found is None:
             return None
         service, port, subset, rule = found
@@ -288,23 +299,50 @@ class View:
 
     def assignment(self, name: str) -> Assignment:
         """See ``Source.assignment``."""
-        found = self._parts(name)
+        found = self.parts(name)
         if found is None:
             return ()
         service, port, subset, rule = found
-        endpoints = self._endpoints(service, port)
-        if subset and rule is not None:
-            labels = rule.subsets[subset][0].labels
-            endpoints = [endpoint for endpoint in endpoints if selects(labels, endpoint.labels)]
+        labels = self.subset_labels(rule, subset)
+        endpoints = [endpoint for endpoint in self.endpoints(service, port) if selects(labels, endpoint.labels)]
         mesh = self.universe.mesh
         policy = effective_policy(rule, subset, port.number, mesh.default_traffic_policy)
         setting = locality_of(policy, service, mesh)
         return assign(with_topology(self.client), endpoints, setting, ejects=policy.outlier_detection is not None)
 
-    def _endpoints(self, service: Service, port: Port) -> list[Endpoint]:
+    @staticmethod
+    def subset_labels(rule: Rule | None, subset: str) -> Mapping[str, str]:
+        """What the endpoints of a subset carry; empty for the whole service."""
+        return rule.subsets[subset][0].labels if subset and rule is not None else no_labels()
+
+    def endpoints(self, service: Service, port: Port) -> list[Endpoint]:
         if service.resolution is Resolution.ALIAS:
             return [Endpoint(service.alias_of, port.number)]
         return self.universe.registry.endpoints(service, port)
+
+    # Accounts -------------------------------------------------------------------------------------------------------
+
+    def host_reasons(self, host: str, port: int) -> tuple[str, ...]:
+        """See ``Informed.host_reasons``."""
+        return tuple(account.host_reasons(self, host, port))
+
+    def left_out(self, cluster: str) -> tuple[tuple[str, str], ...]:
+        """See ``Informed.left_out``."""
+        return tuple(account.left_out(self, cluster))
+
+    def policy_values(self, cluster: str) -> tuple[PolicyValue, ...]:
+        """See ``Informed.policy_values``."""
+        found = self.parts(cluster)
+        if found is None:
+            return ()
+        service, port, subset, rule = found
+        policy = effective_policy(rule, subset, port.number, self.universe.mesh.default_traffic_policy)
+        built = build_cluster(service, port, subset, policy, self.universe.mesh)
+        return policy_values(built, policy, service, self.universe.mesh)
+
+    def seen_by(self, client: Client) -> View:
+        """See ``Informed.seen_by``."""
+        return self.universe.view(client)
 
     def listing(self) -> Iterator[tuple[str, int]]:
         """See ``Source.listing``."""

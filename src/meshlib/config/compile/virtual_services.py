@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from meshlib.config.compile.delegates import with_delegates
+from meshlib.config.compile.delegates import LostRule, PlacedRule, with_delegates
 from meshlib.config.compile.registry import age
 from meshlib.config.compile.visibility import is_private, is_public, visible
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.virtual_service import HTTPRoute, VirtualServiceSpec
+from meshlib.config.resources.virtual_service import VirtualServiceSpec
 from meshlib.model.hosts import HostIndex, expand
 
 __all__ = ["MeshRules", "VirtualServices", "in_mesh"]
@@ -29,15 +29,17 @@ class MeshRules:
         resource: The object.
         namespace: Where it stands.
         hosts: Its hosts in full.
-        http: Its rules, each with the index of the rule in ``spec.http`` that it came from.
+        http: Its rules, each with the place that it came from.
         export_to: Who may see it.
+        lost: Rules whose delegate lends them nothing.
     """
 
     resource: Resource[VirtualServiceSpec]
     namespace: str
     hosts: tuple[str, ...]
-    http: tuple[tuple[int, HTTPRoute], ...]
+    http: tuple[PlacedRule, ...]
     export_to: tuple[str, ...]
+    lost: tuple[LostRule, ...] = ()
 
     @property
     def name(self) -> str:
@@ -62,6 +64,7 @@ class VirtualServices:
             for r in objects
             if r.spec.hosts and in_mesh(r.spec.gateways)
         ]
+        self.gateway_only = tuple(r for r in objects if r.spec.hosts and not in_mesh(r.spec.gateways))
 
     def __iter__(self) -> Iterator[MeshRules]:
         """Every one, by age."""
@@ -98,5 +101,7 @@ def _rules(
 ) -> MeshRules:
     namespace = resource.metadata.namespace or default_namespace
     hosts = tuple(expand(host, namespace, domain) for host in resource.spec.hosts)
-    http = with_delegates(resource.spec.http, namespace, delegates, default_export)
-    return MeshRules(resource, namespace, hosts, tuple(http), export_to)
+    found = list(with_delegates(resource, namespace, delegates, default_export))
+    http = tuple(rule for rule in found if isinstance(rule, PlacedRule))
+    lost = tuple(rule for rule in found if isinstance(rule, LostRule))
+    return MeshRules(resource, namespace, hosts, http, export_to, lost)

@@ -66,20 +66,24 @@ class Detector:
 
     def sweep(self, now: float) -> bool:
         """Bring back those whose time is over, let the others' counts decay; True when somebody came back."""
-        settings = self.settings
-        longest = max(settings.max_ejection_time, settings.base_ejection_time)
         back = False
         with self._cluster.lock:
             self._schedule(now)
             for state in self._members:
                 if state.ejected_at is None:
                     state.ejections = max(0, state.ejections - 1)
-                elif now - state.ejected_at >= min(settings.base_ejection_time * state.ejections, longest):
+                elif now - state.ejected_at >= self.term(state):
                     state.ejected_at = None
                     state.consecutive_5xx = state.consecutive_gateway = state.consecutive_local = 0
                     self._cluster.health_version += 1
                     back = True
         return back
+
+    def term(self, state: EndpointState) -> float:
+        """Seconds for which ``state``, once ejected, is out at least; it comes back at the first sweep after."""
+        settings = self.settings
+        longest = max(settings.max_ejection_time, settings.base_ejection_time)
+        return min(settings.base_ejection_time * state.ejections, longest)
 
     def _schedule(self, now: float) -> None:
         self.next_sweep = self._cluster.next_sweep = now + self.settings.interval

@@ -1,0 +1,158 @@
+"""Why a client sees what it sees: who decides about a host, who lost, and which endpoints a cluster leaves out.
+
+Asked by ``explain`` only. The answers come from the same indexes and in the same order as the compiled hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from meshlib.config.compile.endpoints import selects
+from meshlib.config.compile.services import Resolution, Service
+from meshlib.config.compile.virtual_services import MeshRules
+from meshlib.config.compile.visibility import visible
+from meshlib.model.hosts import expand, matches
+
+if TYPE_CHECKING:
+    from meshlib.config.compile.universe import View
+
+__all__ = ["host_reasons", "left_out"]
+
+
+def host_reasons(view: View, host: str, port: int) -> Iterator[str]:
+    """What decided about ``host`` on ``port``: the service, the VirtualService in force, and those that lost."""
+    name, service = view.find(host)
+    found = view.virtual_host(host, port)
+    if service is not None:
+        yield f"{host} is {_described(service)}"
+    if found is None:
+        yield from _unknown(view, name, service, port)
+    yield from _virtual_services(view, name, port, found.virtual_service if found is not None else None)
+
+
+def _described(service: Service) -> str:
+    alias = f", an alias of {service.alias_of}" if service.resolution is Resolution.ALIAS else ""
+    return f"{service.host} ({service.object}{alias})"
+
+
+def _unknown(view: View, name: str, service: Service | None, port: int) -> Iterator[str]:
+    if service is not None:
+        ports = ", ".join(str(each.number) for each in service.ports)
+        if service.port(port) is None:
+            yield f"{service.object} has no port {port}, only {ports}"
+        else:
+            yield f"{view.scope.object} does not import it on port {port}"
+        return
+    hidden = list(_hidden(view, name))
+    yield from hidden or ["no Service, ServiceEntry or VirtualService that the client sees names it"]
+    if view.scope.object:
+        yield f"{view.scope.object} is the client's Sidecar"
+
+
+def _hidden(view: View, name: str) -> Iterator[str]:
+    """Services of that name that the client may not see."""
+    universe, own = view.universe, view.client.namespace
+    for spelling in dict.fromkeys((name, expand(name, own, universe.domain))):
+        for service in universe.registry.named(spelling):
+            export = service.export_to or universe.mesh.default_service_export_to
+            if not visible(export, service.namespace, own):
+                yield f"{service.object} is exported to {', '.join(export)} and not to {own}"
+            elif not view.scope.imports(service.namespace, spelling):
+                yield f"{view.scope.object} does not import {service.object}"
+
+
+# VirtualServices ----------------------------------------------------------------------------------------------------
+
+
+def _virtual_services(view: View, name: str, port: int, winner: str | None) -> Iterator[str]:
+    reached = False
+    for rules in _in_order(view, name):
+        if not view.imported(rules):
+            yield f"VirtualService {rules.name} is passed over: {view.scope.object} does not import it"
+        elif rules.name == winner and not reached:
+            reached = True
+            yield f"VirtualService {rules.name} is in force: its host {_host(rules, name)} matches"
+        elif reached:
+            yield f"VirtualService {rules.name} is passed over: {winner} comes first{_why_first(view, rules, name)}"
+        else:
+            yield f"VirtualService {rules.name} is passed over: it has no rule for this client on port {port}"
+    yield from _unseen(view, name)
+
+
+def _in_order(view: View, name: str) -> Iterator[MeshRules]:
+    seen: dict[str, None] = {}
+    for candidates in view.rules.all_matching(name):
+        for rules in candidates:
+            if rules.name not in seen:
+                seen[rules.name] = None
+                yield rules
+
+
+def _host(rules: MeshRules, name: str) -> str:
+    """The most specific of the object's hosts that matches."""
+    return max((host for host in rules.hosts if matches(host, name)), key=lambda host: (host[0] != "*", len(host)))
+
+
+def _why_first(view: View, loser: MeshRules, name: str) -> str:
+    """In what the first of all beats ``loser``."""
+    first = next(rules for rules in _in_order(view, name) if view.imported(rules))
+    if _host(first, name) != _host(loser, name):
+        return f", {_host(first, name)} is more specific than {_host(loser, name)}"
+    times = [rules.resource.metadata.creation_timestamp for rules in (first, loser)]
+    if times[0] != times[1]:
+        return " by visibility or age"
+    return " by visibility or name"
+
+
+def _unseen(view: View, name: str) -> Iterator[str]:
+    """Those that name the host and do not count for this client."""
+    universe, own = view.universe, view.client.namespace
+    for rules in universe.virtual_services:
+        if any(matches(host, name) for host in rules.hosts) and not visible(rules.export_to, rules.namespace, own):
+            yield f"VirtualService {rules.name} is passed over: exported to {_listed(rules.export_to)}, not to {own}"
+    for resource in universe.virtual_services.gateway_only:
+        namespace = resource.metadata.namespace or universe.namespace
+        hosts = [expand(host, namespace, universe.domain) for host in resource.spec.hosts]
+        if any(matches(host, name) for host in hosts):
+            gateways = _listed(resource.spec.gateways)
+            yield (
+                f"VirtualService {namespace}/{resource.metadata.name} is passed over: "
+                f"bound to gateways {gateways}, not to mesh"
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "nobody"
+
+
+# Endpoints ----------------------------------------------------------------------------------------------------------
+
+
+def left_out(view: View, cluster: str) -> Iterator[tuple[str, str]]:
+    """Endpoints of the service that do not belong to the cluster, and why."""
+    found = view.parts(cluster)
+    if found is None:
+        return
+    service, port, subset, rule = found
+    labels = view.subset_labels(rule, subset)
+    assigned = {endpoint.key for group in view.assignment(cluster) for endpoint in group.endpoints}
+    for endpoint in view.endpoints(service, port):
+        if not selects(labels, endpoint.labels):
+            yield endpoint.key, f"not in subset {subset}: {_difference(labels, endpoint.labels)}"
+        elif endpoint.key not in assigned:
+            yield (
+                endpoint.key,
+                f"locality {endpoint.locality or '(unknown)'} gets nothing by localityLbSetting.distribute",
+            )
+    for endpoint in view.universe.registry.departing(service, port):
+        yield endpoint.key, "terminating"
+
+
+def _difference(wanted: Mapping[str, str], labels: Mapping[str, str]) -> str:
+    for name, value in wanted.items():
+        if name not in labels:
+            return f"label {name} is absent, wanted {value}"
+        if labels[name] != value:
+            return f"label {name} is {labels[name]}, wanted {value}"
+    return "its labels match"
