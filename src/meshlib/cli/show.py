@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from meshlib.cli.decision import decision_lines
 from meshlib.dataplane.call import Attempt
-from meshlib.dataplane.explain import Decision
+from meshlib.dataplane.decision import Decision
 from meshlib.dataplane.outcome import Outcome
 from meshlib.model.problem import Level, Problem
 
@@ -23,18 +24,8 @@ _COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.INFO: "cyan"}
 
 def decision(given: Decision, method: str, url: str) -> None:
     """Where a request goes and why."""
-    flag = f" [red]{given.flag}[/]" if given.flag else ""
-    _OUT.print(f"[bold]{escape(method)} {escape(url)}[/] -> {escape(given.action)}{flag}")
-    _OUT.print(f"  host {given.host}:{given.port}, VirtualService {given.virtual_service or '(none)'}")
-    for destination in given.destinations:
-        subset = f" subset {destination.subset}" if destination.subset else ""
-        where = ", ".join(destination.endpoints) or "no endpoint"
-        _OUT.print(f"  {destination.weight:g}% {destination.host}:{destination.port}{subset} -> {where}")
-    for name in ("timeout_s", "retries", "fault", "rewrite", "redirect", "direct_response"):
-        if given.details.get(name):
-            _OUT.print(f"  {name}: {escape(str(given.details[name]))}")
-    for reason in given.reasons:
-        _OUT.print(f"  [dim]{escape(reason)}[/]")
+    for line in decision_lines(given, method, url):
+        _OUT.print(line)
 
 
 def attempt(given: Attempt, outcome: Outcome, seconds: float) -> None:

@@ -9,7 +9,32 @@ from typing import Any, NamedTuple
 from meshlib.model.informed import PolicyValue
 from meshlib.model.route import NO_HEADERS, HeaderOps
 
-__all__ = ["Decision", "DecisionDestination", "Sent", "headers_dict"]
+__all__ = ["MATCHES", "Decision", "DecisionDestination", "RuleVerdict", "Sent", "headers_dict"]
+
+MATCHES = "matches"
+
+
+class RuleVerdict(NamedTuple):
+    """What became of one rule.
+
+    Attributes:
+        rule: ``rule 0 ('jason')``; further matches of a rule are ``rule 0.1``.
+        verdict: Why it does not hold, or ``matches``.
+        tried: False for a rule that can never hold for this client and port.
+    """
+
+    rule: str
+    verdict: str
+    tried: bool = True
+
+    @property
+    def matches(self) -> bool:
+        """Whether it is the rule in force."""
+        return self.tried and self.verdict == MATCHES
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.rule}: {self.verdict}"
 
 
 class Sent(NamedTuple):
@@ -102,8 +127,9 @@ class Decision:
         route: Index, match and name of the rule; None for a default route.
         destinations: Where shares of such requests go.
         details: The rest of the JSON, by its keys: rewrite, headers, timeout, retries, fault and kin.
-        reasons: Every rule tried and the first clause that failed, rules that were never tried and why; then what else
-            decided, and where each value came from.
+        rules: Every rule tried and the first clause that failed, ``matches`` for the one in force, and rules that could
+            not be tried and why; in the order of the object.
+        reasons: The same as lines; then what else decided, and where each value came from.
         host_reasons: Why this VirtualService and no other, or why the host is unknown.
         origins: Field -> object and field that its value came from; ``built-in`` for Istio's own.
     """
@@ -116,6 +142,7 @@ class Decision:
     route: dict[str, Any] | None = None
     destinations: tuple[DecisionDestination, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    rules: tuple[RuleVerdict, ...] = ()
     reasons: tuple[str, ...] = ()
     host_reasons: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -132,6 +159,7 @@ class Decision:
             "destinations": [destination.to_dict() for destination in self.destinations],
             **_empty(),
             **self.details,
+            "rules": [verdict._asdict() for verdict in self.rules],
             "reasons": list(self.reasons),
             "host_reasons": list(self.host_reasons),
             "origins": dict(self.origins),

@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from meshlib.dataplane.decision import Decision, DecisionDestination, headers_dict
+from meshlib.dataplane.decision import MATCHES, Decision, DecisionDestination, RuleVerdict, headers_dict
+from meshlib.dataplane.matchers import Clause
 from meshlib.dataplane.policies.hash_key import hash_key
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
 from meshlib.dataplane.reply import path_after, redirect_reply
@@ -29,7 +30,7 @@ def explain(prepared: Prepared, request: Request, now: float = NEVER) -> Decisio
     why_host = prepared.snapshot.informed.host_reasons(request.host, request.port)
     if host is None:
         return _unknown(prepared, request, why_host)
-    chosen, reasons = _match(host, request)
+    chosen, rules = _match(host, request)
     if chosen is None:
         return Decision(
             "none",
@@ -37,10 +38,11 @@ def explain(prepared: Prepared, request: Request, now: float = NEVER) -> Decisio
             request.port,
             "NR",
             host.host.virtual_service,
-            reasons=(*reasons, "no rule matches"),
+            rules=tuple(rules),
+            reasons=(*map(str, rules), "no rule matches"),
             host_reasons=why_host,
         )
-    return _decide(prepared, host, chosen, request, now, reasons, why_host)
+    return _decide(prepared, host, chosen, request, now, rules, why_host)
 
 
 class _Never(random.Random):
@@ -61,27 +63,34 @@ def _unknown(prepared: Prepared, request: Request, why_host: tuple[str, ...]) ->
 # Rules --------------------------------------------------------------------------------------------------------------
 
 
-def _match(host: PreparedHost, request: Request) -> tuple[BoundRoute | None, list[str]]:
-    """The first rule that matches, and a line for every rule that was tried or could not be, in their order."""
-    rng, reasons, skipped = _Never(), [], list(host.host.skipped)
+def _match(host: PreparedHost, request: Request) -> tuple[BoundRoute | None, list[RuleVerdict]]:
+    """The first rule that matches, and a verdict on every rule that was tried or could not be, in their order."""
+    rng, verdicts, skipped = _Never(), [], list(host.host.skipped)
     for route in host.routes:
         origin = route.route.origin
-        while skipped and skipped[0].rule >= 0 and _place(skipped[0]) < (origin.rule, origin.match or 0):
-            reasons.append(_skipped(skipped.pop(0)))
+        while skipped and _place(skipped[0]) < (origin.rule, origin.match or 0):
+            verdicts.append(_skipped(skipped.pop(0)))
         failed = next((clause for clause in route.clauses if not clause.test(request, rng)), None)
         if failed is None:
-            reasons.append(f"{_label(route)}: matches")
-            return route, [*reasons, *map(_skipped, skipped)]
-        reasons.append(f"{_label(route)}: {failed.saw(request)}, wanted {failed.wants}")
-    return None, [*reasons, *map(_skipped, skipped)]
+            verdicts.append(RuleVerdict(_label(route), MATCHES))
+            return route, [*verdicts, *map(_skipped, skipped)]
+        verdicts.append(RuleVerdict(_label(route), _failure(failed, request)))
+    return None, [*verdicts, *map(_skipped, skipped)]
+
+
+def _failure(clause: Clause, request: Request) -> str:
+    """``header end-user is absent, wanted exact 'jason'``: the subject is said once."""
+    saw = clause.saw(request)
+    subject = saw.partition(" is ")[0]
+    return f"{saw}, wanted {clause.wants.removeprefix(subject + ' ')}"
 
 
 def _place(rule: SkippedRule) -> tuple[int, int]:
     return (rule.rule, rule.match or 0)
 
 
-def _skipped(rule: SkippedRule) -> str:
-    return f"rule {rule.rule}{_numbered(rule.match)}{_named(rule.name)}: {rule.reason}"
+def _skipped(rule: SkippedRule) -> RuleVerdict:
+    return RuleVerdict(f"rule {rule.rule}{_numbered(rule.match)}{_named(rule.name)}", rule.reason, tried=False)
 
 
 def _label(bound: BoundRoute) -> str:
@@ -108,7 +117,7 @@ def _decide(
     bound: BoundRoute,
     request: Request,
     now: float,
-    reasons: list[str],
+    rules: list[RuleVerdict],
     why_host: tuple[str, ...],
 ) -> Decision:
     route, origin = bound.route, bound.route.origin
@@ -144,7 +153,8 @@ def _decide(
         {"index": origin.rule, "match": origin.match, "name": route.name} if origin.rule >= 0 else None,
         destinations,
         details,
-        tuple([*reasons, *origin.notes, *_remarks(bound, destinations), *_lines(origins)]),
+        tuple(rules),
+        (*map(str, rules), *origin.notes, *_remarks(bound, destinations), *_lines(origins)),
         why_host,
         origins,
     )

@@ -5,6 +5,7 @@ The answers come from the picker and the state that live calls use; nothing is d
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -82,11 +83,10 @@ def _left_out(cluster: PreparedCluster, picker: Picker, reached: set[str], now: 
 
 
 def _unfit(cluster: PreparedCluster, state: EndpointState, now: float) -> str:
-    if state.ejected_at is not None:
-        until = cluster.ejected_until(state)
-        if until is None or now == float("-inf"):
-            return "ejected"
-        return f"ejected, back in {max(0.0, until - now):.3g} s at the earliest"
+    until = cluster.ejected_until(state)
+    if state.ejected_at is not None and (until is None or until > now):
+        timed = until is not None and math.isfinite(now)
+        return f"ejected, back in {until - now:.3g} s at the earliest" if timed and until is not None else "ejected"
     if not state.health_ok:
         return "its health checks fail"
     return _HEALTH.get(state.endpoint.health, "")
@@ -129,7 +129,7 @@ def _live(cluster: PreparedCluster, picker: Picker, now: float) -> dict[str, Any
         "retry_limit": cluster.retry_limit(),
         "panic": picker.panic,
         "ejected": {
-            key: None if until is None or now == float("-inf") else round(max(0.0, until - now), 3)
+            key: None if until is None or not math.isfinite(now) else round(max(0.0, until - now), 3)
             for key, until in ejected.items()
         },
     }

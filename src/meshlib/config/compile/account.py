@@ -28,6 +28,8 @@ def host_reasons(view: View, host: str, port: int) -> Iterator[str]:
         yield f"{host} is {_described(service)}"
     if found is None:
         yield from _unknown(view, name, service, port)
+    if found is None and service is not None:
+        return
     yield from _virtual_services(view, name, port, found.virtual_service if found is not None else None)
 
 
