@@ -51,12 +51,12 @@ def test_visibility(case):
         return
     if case["check"] == "services_for":
         view = universe.view(client)
-        seen = {s.host for s in universe.registry.services() if view.service(s.host) is s}
+        seen = {s.host for s in universe.registry.services() if view.seen.named(s.host) is s}
         assert seen == set(case["expect_hosts"])
     elif case["gateway"] != "mesh":
         pytest.skip("rules of a gateway do not concern a client in the mesh")
     else:
-        seen = [host for rules in universe.virtual_services._in_order(client.namespace) for host in rules.hosts]
+        seen = [host for rules in universe.virtual_services.seen_from(client.namespace) for host in rules.hosts]
         assert seen == [host.lower() for host in case["expect_hosts"]]
 
 

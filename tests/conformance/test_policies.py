@@ -6,12 +6,14 @@ import json
 
 import pytest
 
+from meshlib.config.compile import Universe
 from meshlib.config.compile.actions import Actions, fault_of
+from meshlib.config.compile.imports import imported_services
 from meshlib.config.compile.matches import inapplicable
 from meshlib.config.compile.retries import retry_policy
-from meshlib.config.compile.sidecar import scope_for
+from meshlib.config.compile.services import Port, Resolution, Service, parse_protocol
+from meshlib.config.compile.sidecar import Listener
 from meshlib.config.resources import load_dict
-from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.resources.virtual_service import HTTPFaultInjection, HTTPMatchRequest, HTTPRoute
 from meshlib.model.snapshot import Client
 from tests.conftest import data_cases
@@ -75,24 +77,45 @@ def _retry(case):
             assert policy.remote_localities is (operator != "is_null")
 
 
+def _service_of(given, place):
+    """A service as the registry holds it, whatever object it came from."""
+    ports = tuple(Port(p["number"], p["name"], parse_protocol(p["protocol"] or "")) for p in given["ports"])
+    export = tuple(given.get("exportTo") or ())
+    kubernetes = given.get("registry") == "Kubernetes"
+    return Service(
+        given["host"], given["namespace"], ports, Resolution.NONE, (), export, kubernetes=kubernetes, created=place
+    )
+
+
+def _scoped(case, sidecars, objects, namespace):
+    universe = Universe([*sidecars, *objects], namespace, domain="")
+    for place, given in enumerate(case["services"]):
+        universe.registry.add(_service_of(given, place))
+    return universe.view(Client(namespace))
+
+
+def _ports(services):
+    found = {}
+    for service in services:
+        found.setdefault((service["namespace"], service["host"]), set()).update(p["number"] for p in service["ports"])
+    return found
+
+
 @pytest.mark.parametrize("case", data_cases("model/sidecar_scope.json"))
 def test_sidecar_scope(case):
-    if case["check"] != "sidecar_scope":
-        pytest.skip("one listener by itself: asked through whole Sidecars")
-    if case["virtual_services"]:
-        pytest.skip("services that only routes name are found when a route names them, not listed")
-    namespace = case["sidecar_namespace"]
-    sidecars = []
-    if case["sidecar"] is not None:
-        given = {**case["sidecar"], "metadata": {**case["sidecar"]["metadata"], "namespace": namespace}}
-        sidecars = load_dict(given).resources
-    scope = scope_for(sidecars, Client(namespace), namespace, MeshConfig())
-    seen = {
-        (service["namespace"], service["host"])
-        for service in case["services"]
-        for port in service["ports"] or [0]
-        if scope.imports(service["namespace"], service["host"], port["number"] if isinstance(port, dict) else port)
-    }
-    wanted = {(service["namespace"], service["host"]) for service in case["expect"]}
-    assert wanted <= seen, "of a host in several namespaces, which one is used is asked elsewhere"
-    assert {host for _, host in seen} == {host for _, host in wanted}
+    if case["check"] == "sidecar_scope":
+        namespace = case["sidecar_namespace"]
+        sidecars = []
+        if case["sidecar"] is not None:
+            given = {**case["sidecar"], "metadata": {**case["sidecar"]["metadata"], "namespace": namespace}}
+            sidecars = load_dict(given).resources
+        objects = [resource for given in case["virtual_services"] for resource in load_dict(given).resources]
+        seen = imported_services(_scoped(case, sidecars, objects, namespace))
+    else:
+        given = case["egress_hosts"].items()
+        hosts = tuple((space, host) for space, patterns in given for host in patterns.get("hosts", ()))
+        excluded = tuple((space, host) for space, patterns in given for host in patterns.get("excluded", ()))
+        view = _scoped(case, [], [], case["namespace"])
+        seen = view.seen.all_on(Listener(hosts=hosts, excluded=excluded))
+    got = {(service.namespace, service.host): {port.number for port in service.ports} for service in seen}
+    assert got == _ports(case["expect"])

@@ -14,6 +14,7 @@ from meshlib.model.endpoint import Assignment, Endpoint, LocalityEndpoints
 from meshlib.model.policy import RetryPolicy
 from meshlib.model.route import Forward, Route, RouteMatch, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import OutboundPolicy, Snapshot
+from meshlib.model.tcp import TcpHost
 
 NAME = "outbound|80||svc"
 
@@ -30,6 +31,9 @@ class World:
 
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
         return self.host if (host, port) == ("svc", 80) else None
+
+    def tcp_host(self, host: str, port: int) -> TcpHost | None:
+        return None
 
     def cluster(self, name: str) -> Cluster | None:
         return self.clusters[name][0] if name in self.clusters else None

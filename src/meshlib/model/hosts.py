@@ -36,11 +36,14 @@ def is_ip(name: str) -> bool:
 
 
 def expand(name: str, namespace: str, domain: str) -> str:
-    """A host as written in an object of ``namespace``, in full; only names without any dot are short."""
+    """A host as written in an object of ``namespace``, in full; only names without any dot are short.
+
+    Without a cluster ``domain`` (no Kubernetes around) the full name is ``name.namespace``.
+    """
     name = name.lower()
     if not name or name == "*" or "." in name or is_ip(name):
         return name
-    return f"{name}.{namespace}.svc.{domain}"
+    return f"{name}.{namespace}.svc.{domain}" if domain else f"{name}.{namespace}"
 
 
 def spellings(name: str, namespace: str, domain: str) -> Iterator[str]:
@@ -48,6 +51,10 @@ def spellings(name: str, namespace: str, domain: str) -> Iterator[str]:
     name = name.removesuffix(".")
     yield name
     dots = name.count(".")
+    if not domain:
+        if dots == 0:
+            yield f"{name}.{namespace}"
+        return
     if dots == 0:
         yield f"{name}.{namespace}.svc.{domain}"
     if dots == 1:
@@ -133,19 +140,23 @@ class HostIndex(Generic[T]):
 
     def all_matching(self, name: str) -> Iterator[list[T]]:
         """The values of each pattern that matches ``name``, the most specific first."""
+        return (values for _, values in self.patterns_over(name))
+
+    def patterns_over(self, name: str) -> Iterator[tuple[str, list[T]]]:
+        """Each pattern that matches ``name`` with its values, the most specific first."""
         if name.startswith("*"):
             if name in self._wildcards:
-                yield self._wildcards[name]
+                yield name, self._wildcards[name]
             name = name[1:]
-            tails: Iterable[str] = (name[start:] for start in range(1, len(name) + 1))
-        else:
-            if name in self._exact:
-                yield self._exact[name]
-            tails = (name[start:] for start in range(1, len(name) + 1)) if self._wildcards else ()
-        for tail in tails:
-            found = self._wildcards.get(f"*{tail}")
+        elif name in self._exact:
+            yield name, self._exact[name]
+        if not self._wildcards:
+            return
+        for start in range(1, len(name) + 1):
+            pattern = f"*{name[start:]}"
+            found = self._wildcards.get(pattern)
             if found:
-                yield found
+                yield pattern, found
 
     def items(self) -> Iterator[tuple[str, list[T]]]:
         """Every pattern with its values."""

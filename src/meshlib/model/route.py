@@ -281,6 +281,7 @@ class VirtualHost:
         virtual_service: ``namespace/name`` of the VirtualService in force, None when none is.
         service: The registry's name of the host, None for a host that only a VirtualService knows.
         skipped: Rules that were left out for this client and port.
+        by_address: The dialled name decides, not the Host header: nobody declared that this port speaks HTTP.
     """
 
     name: str
@@ -289,3 +290,4 @@ class VirtualHost:
     virtual_service: str | None = None
     service: str | None = None
     skipped: tuple[SkippedRule, ...] = ()
+    by_address: bool = False

@@ -16,6 +16,7 @@ from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Assignment, Locality, no_labels
 from meshlib.model.informed import UNINFORMED, Informed, Uninformed
 from meshlib.model.route import VirtualHost
+from meshlib.model.tcp import TcpHost
 
 __all__ = ["ANYONE", "EMPTY", "Client", "OutboundPolicy", "Snapshot", "Source"]
 
@@ -62,6 +63,10 @@ class Source(Protocol):
 
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
         """What the client knows of ``host`` (lower case, no port, as the caller wrote it) on ``port``."""
+        ...
+
+    def tcp_host(self, host: str, port: int) -> TcpHost | None:
+        """What the client knows of connections to ``host`` (a name or an IP address) on ``port``."""
         ...
 
     def cluster(self, name: str) -> Cluster | None:
@@ -116,6 +121,10 @@ class Snapshot:
         self._hosts[key] = found
         return found
 
+    def tcp_host(self, host: str, port: int) -> TcpHost | None:
+        """What the client knows of connections to ``host`` on ``port``; None for what the mesh does not know."""
+        return self.source.tcp_host(host, port)
+
     def cluster(self, name: str) -> Cluster | None:
         """The cluster of that name, or None."""
         if name not in self._clusters:
@@ -140,6 +149,9 @@ class _Nothing:
     outbound_policy = OutboundPolicy.ALLOW_ANY
 
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
+        return None
+
+    def tcp_host(self, host: str, port: int) -> TcpHost | None:
         return None
 
     def cluster(self, name: str) -> Cluster | None:

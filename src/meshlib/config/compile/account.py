@@ -22,7 +22,7 @@ __all__ = ["host_reasons", "left_out"]
 
 def host_reasons(view: View, host: str, port: int) -> Iterator[str]:
     """What decided about ``host`` on ``port``: the service, the VirtualService in force, and those that lost."""
-    name, service = view.find(host)
+    name, service = view.find(host, port)
     found = view.virtual_host(host, port)
     if service is not None:
         yield f"{host} is {_described(service)}"
@@ -30,6 +30,7 @@ def host_reasons(view: View, host: str, port: int) -> Iterator[str]:
         yield from _unknown(view, name, service, port)
     if found is None and service is not None:
         return
+    name = service.host if service is not None else name
     yield from _virtual_services(view, name, port, found.virtual_service if found is not None else None)
 
 
@@ -70,13 +71,14 @@ def _hidden(view: View, name: str) -> Iterator[str]:
 def _virtual_services(view: View, name: str, port: int, winner: str | None) -> Iterator[str]:
     reached = False
     for rules in _in_order(view, name):
-        if not view.imported(rules):
+        if not view.imported(rules, port):
             yield f"VirtualService {rules.name} is passed over: {view.scope.object} does not import it"
         elif rules.name == winner and not reached:
             reached = True
             yield f"VirtualService {rules.name} is in force: its host {_host(rules, name)} matches"
         elif reached:
-            yield f"VirtualService {rules.name} is passed over: {winner} comes first{_why_first(view, rules, name)}"
+            why = _why_first(view, rules, name, port)
+            yield f"VirtualService {rules.name} is passed over: {winner} comes first{why}"
         else:
             yield f"VirtualService {rules.name} is passed over: it has no rule for this client on port {port}"
     yield from _unseen(view, name)
@@ -96,9 +98,9 @@ def _host(rules: MeshRules, name: str) -> str:
     return max((host for host in rules.hosts if matches(host, name)), key=lambda host: (host[0] != "*", len(host)))
 
 
-def _why_first(view: View, loser: MeshRules, name: str) -> str:
+def _why_first(view: View, loser: MeshRules, name: str, port: int) -> str:
     """In what the first of all beats ``loser``."""
-    first = next(rules for rules in _in_order(view, name) if view.imported(rules))
+    first = next(rules for rules in _in_order(view, name) if view.imported(rules, port))
     if _host(first, name) != _host(loser, name):
         return f", {_host(first, name)} is more specific than {_host(loser, name)}"
     times = [rules.resource.metadata.creation_timestamp for rules in (first, loser)]

@@ -115,12 +115,13 @@ def forward_of(
     regex_rewrite: model.RegexRewrite | None = None,
     host_rewrite: str | None = None,
     mirrors: tuple[model.Mirror, ...] = (),
+    retried: bool = True,
 ) -> model.Forward:
-    """A forward action with Istio's defaults: no timeout, the built-in retry policy."""
+    """A forward action with Istio's defaults: no timeout, the built-in retry policy unless it is not ``retried``."""
     return model.Forward(
         clusters,
         timeout,
-        retry_policy(retries, consistent_hash=consistent_hash),
+        retry_policy(retries, consistent_hash=consistent_hash) if retried else None,
         path_rewrite,
         regex_rewrite,
         host_rewrite,

@@ -9,12 +9,17 @@ from collections.abc import Mapping
 
 from meshlib.config.compile.endpoints import selects
 from meshlib.config.compile.virtual_services import in_mesh
-from meshlib.config.resources.virtual_service import HTTPMatchRequest, StringMatch
+from meshlib.config.resources.virtual_service import (
+    HTTPMatchRequest,
+    L4MatchAttributes,
+    StringMatch,
+    TLSMatchAttributes,
+)
 from meshlib.model import route as model
 from meshlib.model.route import MatchKind
 from meshlib.model.snapshot import Client
 
-__all__ = ["inapplicable", "is_catch_all", "translate"]
+__all__ = ["inapplicable", "inapplicable_connection", "is_catch_all", "translate"]
 
 
 def inapplicable(match: HTTPMatchRequest, client: Client, port: int) -> str | None:
@@ -23,6 +28,22 @@ def inapplicable(match: HTTPMatchRequest, client: Client, port: int) -> str | No
         return f"port {match.port} is not {port}"
     if match.gateways:
         return None if in_mesh(match.gateways) else "gateways do not include mesh"
+    if not selects(match.source_labels, client.labels):
+        return f"sourceLabels {_shown(match.source_labels)} are not the client's {_shown(client.labels)}"
+    if match.source_namespace and match.source_namespace != client.namespace:
+        return f"sourceNamespace {match.source_namespace!r} is not {client.namespace!r}"
+    return None
+
+
+def inapplicable_connection(match: TLSMatchAttributes | L4MatchAttributes, client: Client, port: int) -> str | None:
+    """As ``inapplicable``, for ``tls`` and ``tcp`` rules: gateways, labels and namespace must all hold.
+
+    Source: Istio ``core/tls.go`` (``matchTLS``, ``matchTCP``).
+    """
+    if match.port and match.port != port:
+        return f"port {match.port} is not {port}"
+    if not in_mesh(match.gateways):
+        return "gateways do not include mesh"
     if not selects(match.source_labels, client.labels):
         return f"sourceLabels {_shown(match.source_labels)} are not the client's {_shown(client.labels)}"
     if match.source_namespace and match.source_namespace != client.namespace:

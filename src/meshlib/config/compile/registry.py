@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from meshlib.config.compile.endpoints import from_endpoints, from_entry, from_slices, selects
@@ -19,6 +19,7 @@ from meshlib.model.endpoint import Endpoint
 from meshlib.model.hosts import HostIndex
 
 Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
 
 __all__ = ["ENDPOINT_KINDS", "Registry", "age"]
 
@@ -41,6 +42,12 @@ def age(resource: Resource[Any]) -> tuple[float, str, str]:
     return (seconds, resource.metadata.name, resource.metadata.namespace or "")
 
 
+def _allocated(resource: Resource[Any], host: str) -> tuple[str, ...]:
+    """The virtual IPs that the control plane gave a ServiceEntry without addresses (``status.addresses``)."""
+    given = (resource.status or {}).get("addresses") or ()
+    return tuple(str(each["value"]) for each in given if each.get("value") and each.get("host") in (None, "", host))
+
+
 class Registry:
     """Services by host, and what their endpoints are made from.
 
@@ -55,8 +62,8 @@ class Registry:
         self._domain = domain
         self._by_host: dict[str, list[Service]] = {}
         self._wildcards: HostIndex[str] = HostIndex()
-        self._networks: dict[Network, Service] = {}
-        self._entries: dict[tuple[str, str], ServiceEntrySpec] = {}
+        self._addresses: dict[Network | Address, list[Service]] = {}
+        self._entries: defaultdict[tuple[str, str], list[ServiceEntrySpec]] = defaultdict(list)
         self._read_services(resources)
         self._read_endpoints(resources)
 
@@ -66,22 +73,37 @@ class Registry:
         for resource in sorted((r for r in resources if r.kind in ("Service", "ServiceEntry")), key=age):
             found = self._of_kubernetes(resource) if resource.kind == "Service" else self._of_entry(resource)
             for service in found:
-                self._add(service)
+                if self.add(service) and resource.kind == "ServiceEntry":
+                    self._entries[service.host, service.namespace].append(resource.spec)
 
-    def _add(self, service: Service) -> None:
-        """A Kubernetes Service beats a ServiceEntry of the same host and namespace; then the older wins."""
+    def add(self, service: Service) -> bool:
+        """Take a service in; False when another of the same host and namespace is in its way.
+
+        A Kubernetes Service beats a ServiceEntry, then the older wins; two that differ in ports alone are united.
+        Source: Istio ``sidecar.go``.
+        """
         known = self._by_host.setdefault(service.host, [])
-        same = next((s for s in known if s.namespace == service.namespace), None)
-        if same is not None and (same.kubernetes or not service.kubernetes):
-            return
-        if same is not None:
-            known.remove(same)
-        known.append(service)
-        if service.host.startswith("*") and len(known) == 1:
+        place = next((n for n, s in enumerate(known) if s.namespace == service.namespace), None)
+        if place is None:
+            known.append(service)
+        elif service.kubernetes and not known[place].kubernetes:
+            known[place] = service
+        elif service.kubernetes == known[place].kubernetes and service.same_but_ports(known[place]):
+            known[place] = known[place].with_ports(service.ports)
+        else:
+            return False
+        if service.host.startswith("*") and not self._wildcards.exact(service.host):
             self._wildcards.add(service.host, service.host)
+        self._add_addresses(service)
+        return True
+
+    def _add_addresses(self, service: Service) -> None:
         for address in service.addresses:
             with suppress(ValueError):
-                self._networks.setdefault(ip_network(address, strict=False), service)
+                network = ip_network(address, strict=False)
+                single = network.prefixlen == network.max_prefixlen
+                key: Network | Address = network.network_address if single else network
+                self._addresses.setdefault(key, []).append(service)
 
     def _of_kubernetes(self, resource: Resource[KubernetesServiceSpec]) -> Iterator[Service]:
         spec, metadata = resource.spec, resource.metadata
@@ -115,23 +137,32 @@ class Registry:
         namespace = resource.metadata.namespace or self._namespace
         for host in spec.hosts:
             host = host.lower()
-            self._entries.setdefault((host, namespace), spec)
             yield Service(
                 host,
                 namespace,
                 tuple(Port(p.number, p.name, parse_protocol(p.protocol), p.target_port) for p in spec.ports),
                 _RESOLUTIONS[spec.resolution],
-                tuple(spec.addresses),
+                tuple(spec.addresses) or _allocated(resource, host),
                 tuple(spec.export_to),
                 external=spec.location is Location.MESH_EXTERNAL,
                 created=age(resource)[0],
                 subject_alt_names=tuple(spec.subject_alt_names),
                 object=f"ServiceEntry {namespace}/{resource.metadata.name}",
+                labels=resource.metadata.labels,
+                selector=spec.workload_selector.labels if spec.workload_selector is not None else None,
             )
 
     def services(self) -> Iterable[Service]:
         """All of them."""
         return (service for known in self._by_host.values() for service in known)
+
+    def hosts(self) -> Iterable[str]:
+        """Every host, once."""
+        return self._by_host
+
+    def headless(self) -> Iterable[Service]:
+        """The services whose pods are dialled one by one."""
+        return (service for service in self.services() if service.headless)
 
     def named(self, host: str) -> list[Service]:
         """The services of that very name, one per namespace, the oldest first."""
@@ -142,11 +173,13 @@ class Registry:
         for patterns in self._wildcards.all_matching(host):
             yield self._by_host[patterns[0]]
 
-    def addressed(self, address: str) -> Service | None:
-        """The service with that virtual IP, or with the smallest range around it."""
+    def addressed(self, address: str) -> Iterator[Service]:
+        """The service with that virtual IP, then those with a range around it, the smallest range first."""
         wanted = ip_address(address)
-        around = [network for network in self._networks if wanted in network]
-        return self._networks[max(around, key=lambda network: network.prefixlen)] if around else None
+        yield from self._addresses.get(wanted, ())
+        ranges = [key for key in self._addresses if isinstance(key, IPv4Network | IPv6Network) and wanted in key]
+        for network in sorted(ranges, key=lambda network: -network.prefixlen):
+            yield from self._addresses[network]
 
     # Endpoints ------------------------------------------------------------------------------------------------------
 
@@ -181,8 +214,14 @@ class Registry:
             if slices:
                 return from_slices(service, port, slices, self._pods)
             return from_endpoints(service, port, self._endpoints.get(key, ()))
-        spec = self._entries.get((service.host, service.namespace))
-        return from_entry(service, port, spec, self._selected(service, spec)) if spec is not None else []
+        entries = self._entries.get((service.host, service.namespace), ())
+        found = [
+            endpoint
+            for spec in entries
+            if any(declared.number == port.number for declared in spec.ports)
+            for endpoint in from_entry(service, port, spec, self._selected(service, spec))
+        ]
+        return list({endpoint.key: endpoint for endpoint in found}.values())
 
     def departing(self, service: Service, port: Port) -> list[Endpoint]:
         """Endpoints that are shutting down, for ``explain``: nobody picks them."""

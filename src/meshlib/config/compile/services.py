@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from ipaddress import ip_address
+
+from meshlib.model.endpoint import no_labels
 
 __all__ = ["DECLARED_HTTP", "AppProtocol", "Port", "Resolution", "Service", "parse_protocol"]
 
@@ -111,6 +115,8 @@ class Service:
         subject_alt_names: Names that the server's certificate may carry.
         object: Kind and name, for ``explain`` and problems.
         traffic_distribution: Kubernetes ``trafficDistribution``.
+        labels: Of the object.
+        selector: Of the workloads behind a ServiceEntry, None for none.
     """
 
     host: str
@@ -128,7 +134,41 @@ class Service:
     subject_alt_names: tuple[str, ...] = ()
     object: str = ""
     traffic_distribution: str | None = None
+    labels: Mapping[str, str] = field(default_factory=no_labels, compare=False)
+    selector: Mapping[str, str] | None = field(default=None, compare=False)
 
     def port(self, number: int) -> Port | None:
         """The port of that number."""
         return next((port for port in self.ports if port.number == number), None)
+
+    @property
+    def has_address(self) -> bool:
+        """Whether callers dial an IP of its own, so that nothing else is needed to tell it from other services.
+
+        A Kubernetes Service has one, written down or not; so have the pods of a headless one.
+        """
+        return self.kubernetes or any("/" not in address for address in self.addresses)
+
+    def is_at(self, address: str) -> bool:
+        """Whether that IP is one of its own."""
+        wanted = ip_address(address)
+        return any("/" not in own and ip_address(own) == wanted for own in self.addresses)
+
+    @property
+    def ranges(self) -> tuple[str, ...]:
+        """The address ranges (CIDR) that stand for it."""
+        return tuple(address for address in self.addresses if "/" in address)
+
+    def same_but_ports(self, other: Service) -> bool:
+        """Whether both are one service whose ports are spread over two objects."""
+        return (self.resolution, self.labels, self.selector, set(self.export_to)) == (
+            other.resolution,
+            other.labels,
+            other.selector,
+            set(other.export_to),
+        )
+
+    def with_ports(self, ports: Iterable[Port]) -> Service:
+        """With further ports; of two with one number the one that is there stays."""
+        numbers = {port.number for port in self.ports}
+        return replace(self, ports=(*self.ports, *(port for port in ports if port.number not in numbers)))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
 from meshlib.config.compile import account
-from meshlib.config.compile.actions import Actions, forward_of
 from meshlib.config.compile.clusters import build_cluster, locality_of
 from meshlib.config.compile.destination_rules import DestinationRules, Rule
 from meshlib.config.compile.endpoints import selects
+from meshlib.config.compile.http_hosts import HttpHosts
 from meshlib.config.compile.locality import assign, with_topology
 from meshlib.config.compile.policy_values import policy_values
 from meshlib.config.compile.registry import ENDPOINT_KINDS, Registry
-from meshlib.config.compile.routes import flatten
-from meshlib.config.compile.services import DECLARED_HTTP, Port, Resolution, Service
+from meshlib.config.compile.seen import Seen
+from meshlib.config.compile.services import Port, Resolution, Service
 from meshlib.config.compile.sidecar import Scope, scope_for
+from meshlib.config.compile.tcp_hosts import TcpHosts
 from meshlib.config.compile.traffic_policy import effective_policy
+from meshlib.config.compile.unknown_hosts import UnknownHosts
 from meshlib.config.compile.virtual_services import MeshRules, VirtualServices
 from meshlib.config.compile.visibility import visible
 from meshlib.config.resources.base import Resource
@@ -25,16 +27,17 @@ from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import Cluster, cluster_name
 from meshlib.model.endpoint import Assignment, Endpoint, no_labels
-from meshlib.model.hosts import expand, is_ip, matches, spellings
-from meshlib.model.informed import BUILT_IN, PolicyValue
+from meshlib.model.hosts import expand
+from meshlib.model.informed import PolicyValue
 from meshlib.model.policy import HashKey
-from meshlib.model.route import Route, RouteMatch, RouteOrigin, VirtualHost, WeightedCluster
+from meshlib.model.route import VirtualHost
 from meshlib.model.snapshot import Client, OutboundPolicy
+from meshlib.model.tcp import TcpHost
 
 __all__ = ["ENDPOINT_KINDS", "Universe", "View"]
 
-UNREGISTERED_PORT = 80
-"""Hosts outside the registry are served on this port only (Istio ``route.go``)."""
+IDLE = 3600.0
+"""Seconds without a byte after which Envoy closes a connection unless told otherwise."""
 
 
 class Universe:
@@ -82,183 +85,56 @@ class View:
     """What one client sees; a ``Source`` of snapshots."""
 
     def __init__(self, universe: Universe, client: Client) -> None:
+        mesh = universe.mesh
         self.universe = universe
         self.client = client
-        self.scope: Scope = scope_for(universe.sidecars, client, universe.namespace, universe.mesh)
-        self.outbound_policy: OutboundPolicy = self.scope.outbound_policy
+        self.scope: Scope = scope_for(universe.sidecars, client, universe.namespace, mesh)
         self.rules = universe.virtual_services.seen_from(client.namespace)
-        self._claims: dict[str, bool] = {}
+        default = mesh.default_service_export_to
+        self.seen = Seen(universe.registry, client, self.scope, universe.domain, default)
+        self.http = HttpHosts(self)
+        self.tcp = TcpHosts(self)
+        self.unknown = UnknownHosts(self.scope.unknown, self.destination)
+        self.outbound_policy: OutboundPolicy = self.unknown.policy
 
     # Hosts ----------------------------------------------------------------------------------------------------------
 
-    def service(self, name: str) -> Service | None:
-        """The service of that full name that this client sees; of several namespaces its own, then Kubernetes'."""
-        return self._best(self.universe.registry.named(name), name)
-
-    def _best(self, known: Iterable[Service], name: str) -> Service | None:
-        default = self.universe.mesh.default_service_export_to
-        own = self.client.namespace
-        seen = [
-            s
-            for s in known
-            if visible(s.export_to or default, s.namespace, own) and self.scope.imports(s.namespace, name)
-        ]
-        return next((s for s in seen if s.namespace == own), None) or next(
-            (s for s in seen if s.kubernetes), seen[0] if seen else None
-        )
-
-    def find(self, name: str) -> tuple[str, Service | None]:
-        """The full name that a caller meant, and the service of that name or of a wildcard over it."""
-        registry, client = self.universe.registry, self.client
-        if is_ip(name):
-            addressed = registry.addressed(name)
-            found = self._best([addressed] if addressed is not None else [], name)
-            return (found.host if found is not None else name), found
-        for spelling in spellings(name, client.namespace, self.universe.domain):
-            found = self.service(spelling)
-            if found is not None:
-                return spelling, found
-        for spelling in spellings(name, client.namespace, self.universe.domain):
-            if any(map(self.imported, self.rules.exact(spelling))):
-                return spelling, None
-        return self._find_wildcard(name)
-
-    def _find_wildcard(self, name: str) -> tuple[str, Service | None]:
-        for known in self.universe.registry.wildcard(name):
-            found = self._best(known, name)
-            if found is not None:
-                return name, found
-        return name, self._pod_of_headless(name)
-
-    def _pod_of_headless(self, name: str) -> Service | None:
-        """``pod-0.db.ns.svc...`` belongs to the headless service ``db``."""
-        _, _, rest = name.partition(".")
-        for spelling in spellings(rest, self.client.namespace, self.universe.domain):
-            found = self.service(spelling)
-            if found is not None and found.headless:
-                return found
-        return None
-
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
         """See ``Source.virtual_host``."""
-        name, service = self.find(host)
-        if service is None:
-            return self._unregistered(name, port)
-        if service.resolution is Resolution.ALIAS:
-            target = self.service(service.alias_of)
-            if target is not None:
-                return self._alias_host(host, service, target, port)
-        number = service.port(port)
-        if number is None or not self.scope.imports(service.namespace, name, port):
-            return None
-        found = self._with_rules(name, service, port) if number.protocol.is_http else None
-        return found or self._default_host(name, service, port)
+        return self.http.virtual_host(host, port) or self.unknown.virtual_host(host, port)
 
-    def _alias_host(self, spelled: str, alias: Service, target: Service, port: int) -> VirtualHost | None:
-        """An ExternalName of a known service: the service answers; rules of the alias hold for its full name."""
-        number = target.port(port)
-        if number is None:
-            return None
-        if spelled.removesuffix(".") == alias.host and number.protocol in DECLARED_HTTP:
-            found = self._with_rules(alias.host, target, port)
-            if found is not None:
-                return found
-        return self._default_host(alias.host, target, port)
+    def tcp_host(self, host: str, port: int) -> TcpHost | None:
+        """See ``Source.tcp_host``."""
+        return self.unknown.behind(self.tcp.tcp_host(host, port), host, port)
 
-    def _unregistered(self, name: str, port: int) -> VirtualHost | None:
-        """A host that only a VirtualService knows: served on port 80, as istiod does it.
+    def find(self, host: str, port: int) -> tuple[str, Service | None]:
+        """The full name that a caller meant, and the service that it stands for, whatever its ports; for accounts."""
+        listener = self.scope.listener(port)
+        return self.http.find(host, listener) if listener is not None else (host, None)
 
-        A wildcard host is one of these only while it claims no service of the registry.
+    def imported(self, rules: MeshRules, port: int) -> bool:
+        """Whether the client's Sidecar lets a VirtualService in for that port."""
+        listener = self.scope.listener(port)
+        return listener is not None and listener.imports_rules(rules.namespace, rules.hosts)
+
+    def destination(self, destination: Destination, namespace: str, port: int) -> str:
+        """The cluster of a destination. Istio's rule for the port: its own, else the service's only one, else ``port``.
+
+        Args:
+            destination: As a rule names it.
+            namespace: Of the object that the rule stands in.
+            port: The port that the caller addressed.
         """
-        if port != UNREGISTERED_PORT:
-            return None
-        for candidates in self.rules.all_matching(name):
-            imported = [rules for rules in candidates if self.imported(rules)]
-            patterns = {host for rules in imported for host in rules.hosts if matches(host, name)}
-            if imported and not any(self._claims_services(pattern) for pattern in patterns):
-                return self._first_with_routes(imported, name, None, port)
-            if imported:
-                return None
-        return None
-
-    def _claims_services(self, pattern: str) -> bool:
-        if not pattern.startswith("*"):
-            return False
-        if pattern not in self._claims:
-            self._claims[pattern] = any(
-                matches(pattern, service.host) and service.port(UNREGISTERED_PORT) and self.service(service.host)
-                for service in self.universe.registry.services()
-            )
-        return self._claims[pattern]
-
-    def imported(self, rules: MeshRules) -> bool:
-        """Whether the client's Sidecar lets a VirtualService in."""
-        return self.scope.imports_any(rules.namespace, rules.hosts)
-
-    def _with_rules(self, name: str, service: Service, port: int) -> VirtualHost | None:
-        """The first VirtualService of the most specific host that has any rule for this client and port."""
-        for candidates in self.rules.all_matching(name):
-            imported = [rules for rules in candidates if self.imported(rules)]
-            if imported:
-                return self._first_with_routes(imported, name, service, port)
-        return None
-
-    def _first_with_routes(
-        self, candidates: Sequence[MeshRules], name: str, service: Service | None, port: int
-    ) -> VirtualHost | None:
-        for rules in candidates:
-            routes, skipped = flatten(rules, self.client, port, self._actions(rules, port))
-            if routes:
-                known = service.host if service is not None else None
-                return VirtualHost(name, port, routes, rules.name, known, skipped)
-        return None
-
-    def _default_host(self, name: str, service: Service, port: int) -> VirtualHost:
-        cluster = cluster_name(service.host, port)
-        keys = self._hash_keys(cluster)
-        action = forward_of(
-            (WeightedCluster(cluster),),
-            retries=self.universe.mesh.default_http_retry_policy,
-            hash_keys=keys or (),
-            consistent_hash=keys is not None,
-        )
-        retries = self.universe.mesh.default_http_retry_policy
-        values = (
-            ("timeout", BUILT_IN),
-            ("retries", BUILT_IN if retries is None else "MeshConfig.defaultHttpRetryPolicy"),
-        )
-        route = Route("default", RouteMatch(), action, origin=RouteOrigin(values=values))
-        return VirtualHost(name, port, (route,), None, service.host)
-
-    def _actions(self, rules: MeshRules, port: int) -> Actions:
-        def cluster(destination: Destination) -> str:
-            return self._destination(destination, rules.namespace, port)
-
-        return Actions(cluster, self._hash_keys, self.universe.mesh.default_http_retry_policy)
-
-    def _destination(self, destination: Destination, namespace: str, port: int) -> str:
-        """Istio's rule for the port: the destination's, else the service's only one, else the one addressed."""
         host = expand(destination.host, namespace, self.universe.domain)
-        service = self._routable(host)
-        if service is not None and service.resolution is Resolution.ALIAS and self._routable(service.alias_of):
-            service = self._routable(service.alias_of)
+        service = self.seen.destination(host)
+        if service is not None and service.resolution is Resolution.ALIAS:
+            service = self.seen.target(service) or service
         host = service.host if service is not None else host
         if destination.port is not None and destination.port.number:
             port = destination.port.number
         elif service is not None and len(service.ports) == 1:
             port = service.ports[0].number
         return cluster_name(host, port, destination.subset)
-
-    def _routable(self, host: str) -> Service | None:
-        """A destination's service: scope does not hide what an imported VirtualService names."""
-        default, own = self.universe.mesh.default_service_export_to, self.client.namespace
-        known = self.universe.registry.named(host)
-        if not known:
-            known = next(self.universe.registry.wildcard(host), [])
-        seen = [s for s in known if visible(s.export_to or default, s.namespace, own)]
-        return next((s for s in seen if s.namespace == own), None) or next(
-            (s for s in seen if s.kubernetes), seen[0] if seen else None
-        )
 
     # Clusters -------------------------------------------------------------------------------------------------------
 
@@ -267,7 +143,7 @@ class View:
         parts = name.split("|")
         if len(parts) != 4 or parts[0] != "outbound" or not parts[1].isdigit():
             return None
-        service = self._routable(parts[3])
+        service = self.seen.destination(parts[3])
         port = service.port(int(parts[1])) if service is not None else None
         if service is None or port is None:
             return None
@@ -285,17 +161,30 @@ class View:
         """See ``Source.cluster``."""
         found = self.parts(name)
         if found is None:
-            return None
+            return self.unknown.cluster(name)
         service, port, subset, rule = found
         mesh = self.universe.mesh
         policy = effective_policy(rule, subset, port.number, mesh.default_traffic_policy)
         return build_cluster(service, port, subset, policy, mesh)
 
-    def _hash_keys(self, name: str) -> tuple[HashKey, ...] | None:
+    def hash_keys(self, name: str) -> tuple[HashKey, ...] | None:
+        """The consistent-hash keys of a cluster; None when it does not hash."""
         cluster = self.cluster(name)
         if cluster is None or cluster.load_balancer.kind.value not in ("RING_HASH", "MAGLEV"):
             return None
         return cluster.load_balancer.hash_keys
+
+    def connection_times(self, name: str) -> tuple[float | None, float | None]:
+        """Idle timeout and longest duration of connections to a cluster, by its own ``tcp`` settings."""
+        found = self.parts(name)
+        if found is None:
+            return IDLE, None
+        _, port, subset, rule = found
+        policy = effective_policy(rule, subset, port.number, self.universe.mesh.default_traffic_policy)
+        tcp = policy.connection_pool.tcp if policy.connection_pool is not None else None
+        if tcp is None:
+            return IDLE, None
+        return IDLE if tcp.idle_timeout is None else tcp.idle_timeout or None, tcp.max_connection_duration
 
     def assignment(self, name: str) -> Assignment:
         """See ``Source.assignment``."""
@@ -347,13 +236,12 @@ class View:
     def listing(self) -> Iterator[tuple[str, int]]:
         """See ``Source.listing``."""
         seen: set[tuple[str, int]] = set()
-        for service in self.universe.registry.services():
-            if self.service(service.host) is service:
-                seen.update((service.host, port.number) for port in service.ports)
-        for rules in self.universe.virtual_services:
-            for host in rules.hosts:
-                if not self.universe.registry.named(host) and visible(
-                    rules.export_to, rules.namespace, self.client.namespace
-                ):
-                    seen.add((host, 80))
+        for listener in self.scope.listeners:
+            for service in self.seen.all_on(listener):
+                ports = self.seen.ports_on(listener, service)
+                seen.update((service.host, port.number) for port in ports)
+            for rules in self.universe.virtual_services:
+                own, imported = self.client.namespace, listener.imports_rules(rules.namespace, rules.hosts)
+                if imported and visible(rules.export_to, rules.namespace, own):
+                    seen.update((host, 80) for host in rules.hosts if not self.universe.registry.named(host))
         yield from sorted(seen)

@@ -16,9 +16,9 @@ from meshlib.config.compile.registry import age
 from meshlib.config.compile.visibility import is_private, is_public, visible
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.virtual_service import VirtualServiceSpec
-from meshlib.model.hosts import HostIndex, expand
+from meshlib.model.hosts import HostIndex, expand, matches
 
-__all__ = ["MeshRules", "VirtualServices", "in_mesh"]
+__all__ = ["MeshRules", "RulesSeen", "VirtualServices", "in_mesh"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,59 @@ def in_mesh(gateways: Sequence[str]) -> bool:
     return not gateways or "mesh" in gateways
 
 
+class RulesSeen:
+    """The VirtualServices that clients of one namespace see, by host, in look-up order."""
+
+    def __init__(self, in_order: Iterable[MeshRules]) -> None:
+        self._index: HostIndex[MeshRules] = HostIndex()
+        self._connections: HostIndex[MeshRules] = HostIndex()
+        self._places: dict[int, int] = {}
+        self._all = list(in_order)
+        for place, rules in enumerate(self._all):
+            self._places[id(rules)] = place
+            for host in dict.fromkeys(rules.hosts):
+                self._index.add(host, rules)
+                if rules.resource.spec.tcp or rules.resource.spec.tls:
+                    self._connections.add(host, rules)
+
+    def __iter__(self) -> Iterator[MeshRules]:
+        """Every one, in look-up order."""
+        return iter(self._all)
+
+    def exact(self, host: str) -> list[MeshRules]:
+        """Those that name that very host."""
+        return self._index.exact(host)
+
+    def all_matching(self, host: str) -> Iterator[list[MeshRules]]:
+        """Those of each pattern that matches ``host``, the most specific pattern first."""
+        return self._index.all_matching(host)
+
+    def wildcards(self, host: str) -> Iterator[tuple[str, list[MeshRules]]]:
+        """Each wildcard that matches ``host`` with those that name it, the longest first."""
+        return ((pattern, found) for pattern, found in self._index.patterns_over(host) if pattern.startswith("*"))
+
+    def before(self, one: MeshRules, other: MeshRules) -> bool:
+        """Whether ``one`` is looked at first."""
+        return self._places[id(one)] < self._places[id(other)]
+
+    def for_connections(self, host: str) -> list[MeshRules]:
+        """Those with ``tcp`` or ``tls`` rules that have any host in common with ``host``."""
+        groups: Iterable[list[MeshRules]]
+        if host.startswith("*"):
+            groups = (found for pattern, found in self._connections.items() if matches(pattern, host))
+        else:
+            groups = self._connections.all_matching(host)
+        found = {id(rules): rules for group in groups for rules in group}
+        return sorted(found.values(), key=lambda rules: self._places[id(rules)])
+
+
 class VirtualServices:
     """All VirtualServices that apply in the mesh."""
 
     def __init__(self, resources: Iterable[Resource[Any]], namespace: str, domain: str, default: Sequence[str]) -> None:
         objects = sorted((r for r in resources if r.kind == "VirtualService"), key=age)
         delegates = {(r.metadata.namespace or namespace, r.metadata.name): r for r in objects if not r.spec.hosts}
-        self._views: dict[str, HostIndex[MeshRules]] = {}
+        self._views: dict[str, RulesSeen] = {}
         self._all = [
             _rules(r, namespace, domain, tuple(r.spec.export_to or default), delegates, default)
             for r in objects
@@ -70,16 +116,11 @@ class VirtualServices:
         """Every one, by age."""
         return iter(self._all)
 
-    def seen_from(self, namespace: str) -> HostIndex[MeshRules]:
-        """What clients of ``namespace`` see, by host, in look-up order."""
-        index = self._views.get(namespace)
-        if index is None:
-            index = HostIndex()
-            for rules in self._in_order(namespace):
-                for host in dict.fromkeys(rules.hosts):
-                    index.add(host, rules)
-            self._views[namespace] = index
-        return index
+    def seen_from(self, namespace: str) -> RulesSeen:
+        """What clients of ``namespace`` see, in look-up order."""
+        if namespace not in self._views:
+            self._views[namespace] = RulesSeen(self._in_order(namespace))
+        return self._views[namespace]
 
     def _in_order(self, namespace: str) -> Iterator[MeshRules]:
         seen = [r for r in self._all if visible(r.export_to, r.namespace, namespace)]

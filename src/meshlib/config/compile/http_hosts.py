@@ -1,0 +1,221 @@
+"""From the name and port that a caller wrote to the rules in force: virtual hosts, made one by one.
+
+A service answers to its full name, to the short names that its callers' namespace gives it, to its virtual IPs, to the
+names of the ExternalNames on it and, when it is headless, to those of its pods. A host that no service of the port has
+may still be served by a VirtualService: on the ports of the services that this VirtualService is also for, else on
+port 80. Of two claims on one name the literal one wins over the short one, and among VirtualServices the earlier.
+
+Source: Istio ``core/httproute.go`` (``generateVirtualHostDomains``, ``dedupeDomains``), ``core/route/route.go``
+(``BuildSidecarVirtualHostWrapper``, ``separateVSHostsAndServices``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from meshlib.config.compile.actions import Actions, forward_of
+from meshlib.config.compile.routes import flatten
+from meshlib.config.compile.services import DECLARED_HTTP, Port, Resolution, Service
+from meshlib.config.compile.virtual_services import MeshRules
+from meshlib.config.resources.virtual_service import Destination
+from meshlib.model.cluster import cluster_name
+from meshlib.model.hosts import is_ip, matches
+from meshlib.model.informed import BUILT_IN
+from meshlib.model.route import Route, RouteMatch, RouteOrigin, VirtualHost, WeightedCluster
+
+if TYPE_CHECKING:
+    from meshlib.config.compile.sidecar import Listener
+    from meshlib.config.compile.universe import View
+
+__all__ = ["HttpHosts"]
+
+UNREGISTERED_PORT = 80
+"""Where hosts outside the registry are served whose VirtualService is for no service of the port."""
+
+
+class Claim(NamedTuple):
+    """A virtual host that may be meant, and the VirtualService that it came from."""
+
+    host: VirtualHost
+    rules: MeshRules | None = None
+
+
+class HttpHosts:
+    """The virtual hosts of one client."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._seen = view.seen
+        self._claims: dict[tuple[str, int], bool] = {}
+
+    def virtual_host(self, host: str, port: int) -> VirtualHost | None:
+        """What the client knows of ``host`` on ``port``; None leaves it to the outbound policy."""
+        listener = self._view.scope.listener(port)
+        if listener is None:
+            return None
+        literal, *short = (host,) if is_ip(host) else self._seen.spellings(host)
+        service = self._service(literal, port, listener)
+        if service is not None:
+            claim = self._of_service(service, service.host, port, listener)
+        else:
+            claim = self._short(literal, short, port, listener) or self._wildcard(literal, port, listener)
+        return claim.host if claim is not None else None
+
+    def find(self, host: str, listener: Listener) -> tuple[str, Service | None]:
+        """The full name that a caller meant, and the service that it stands for, whatever its ports; for accounts."""
+        if is_ip(host):
+            found = next(iter(self._seen.registry.addressed(host)), None)
+            return (found.host if found is not None else host), found
+        names = tuple(self._seen.spellings(host))
+        for name in names:
+            service = self._seen.on(name, listener)
+            if service is not None:
+                return name, service
+        for name in names:
+            if any(r for r in self._view.rules.exact(name) if listener.imports_rules(r.namespace, r.hosts)):
+                return name, None
+        return names[0], next((service for _, service in self._seen.wildcards(names[0], listener)), None)
+
+    # Which of several claims ------------------------------------------------------------------------------------------
+
+    def _short(self, literal: str, short: Sequence[str], port: int, listener: Listener) -> Claim | None:
+        """Of the literal name of a host outside the registry and the short name of one inside, the earlier claim."""
+        only = self._unregistered(literal, self._view.rules.exact(literal), port, listener)
+        service = next((s for name in short if (s := self._service(name, port, listener)) is not None), None)
+        service = service or self._aliased((literal, *short), port, listener)
+        found = self._of_service(service, service.host, port, listener) if service is not None else None
+        if found is not None and only is not None and only.rules is not None and found.rules is not None:
+            return found if self._view.rules.before(found.rules, only.rules) else only
+        return only or found or self._short_unregistered(short, port, listener)
+
+    def _short_unregistered(self, short: Iterable[str], port: int, listener: Listener) -> Claim | None:
+        """A short name of a host that only a VirtualService knows: no sidecar serves it, but then no DNS has it."""
+        made = (self._unregistered(name, self._view.rules.exact(name), port, listener) for name in short)
+        return next((claim for claim in made if claim is not None), None)
+
+    def _service(self, name: str, port: int, listener: Listener) -> Service | None:
+        """The service of a full name or address, if it has that port.
+
+        An address inside a range stands for a service only where the address alone decides.
+        """
+        if is_ip(name):
+            found = self._seen.addressed(name, port, listener)
+            number = found.port(port) if found is not None else None
+            declared = number is not None and number.protocol in DECLARED_HTTP
+            return None if found is None or (declared and not found.is_at(name)) else found
+        found = self._seen.on(name, listener)
+        if found is None or found.resolution is Resolution.ALIAS or found.port(port) is None:
+            return None
+        return found
+
+    def _aliased(self, names: Iterable[str], port: int, listener: Listener) -> Service | None:
+        """The service behind an ExternalName; the ExternalName itself while its target is not in the registry."""
+        for name in names:
+            alias = self._seen.on(name, listener)
+            if alias is not None and alias.resolution is Resolution.ALIAS:
+                found = self._seen.target(alias) or alias
+                return found if found.port(port) is not None else None
+        return None
+
+    def _wildcard(self, name: str, port: int, listener: Listener) -> Claim | None:
+        """The longest of the patterns over ``name``: wildcard services, headless services, wildcard hosts of rules."""
+        candidates: list[tuple[int, Service | list[MeshRules]]] = [
+            (len(pattern), service) for pattern, service in self._seen.wildcards(name, listener)
+        ]
+        for pattern, known in self._view.rules.wildcards(name):
+            if not self._claims_services(pattern, port, listener):
+                candidates.append((len(pattern), known))
+        for _, found in sorted(candidates, key=lambda pair: -pair[0]):
+            if isinstance(found, Service):
+                shown = found.host if found.headless else name
+                claim = self._of_service(found, shown, port, listener)
+            else:
+                claim = self._unregistered(name, found, port, listener)
+            if claim is not None:
+                return claim
+        return None
+
+    # Hosts outside the registry ---------------------------------------------------------------------------------------
+
+    def _unregistered(self, name: str, known: Iterable[MeshRules], port: int, listener: Listener) -> Claim | None:
+        """The first VirtualService that serves ``name``, which no service of the port has."""
+        for rules in known:
+            if listener.imports_rules(rules.namespace, rules.hosts) and self._serves(rules, port, listener):
+                found = self._with(rules, name, None, port)
+                if found is not None:
+                    return found
+        return None
+
+    def _serves(self, rules: MeshRules, port: int, listener: Listener) -> bool:
+        """Whether a VirtualService serves its unregistered hosts there: on its services' ports, else on 80."""
+        return port == UNREGISTERED_PORT or any(self._claims_services(host, port, listener) for host in rules.hosts)
+
+    def _claims_services(self, pattern: str, port: int, listener: Listener) -> bool:
+        """Whether a host of a VirtualService is that of a service with an HTTP port of that number."""
+        if not pattern.startswith("*"):
+            service = self._service(pattern, port, listener)
+            return service is not None and _speaks_http(service, port)
+        if (pattern, port) not in self._claims:
+            self._claims[pattern, port] = any(
+                matches(pattern, service.host) and _speaks_http(service, port)
+                for service in self._seen.all_on(listener)
+            )
+        return self._claims[pattern, port]
+
+    # Rules of a service -----------------------------------------------------------------------------------------------
+
+    def _of_service(self, service: Service, name: str, port: int, listener: Listener) -> Claim | None:
+        number = service.port(port)
+        if number is None:
+            return None
+        if not number.protocol.is_http:
+            found = self._view.tcp.over_http(name, port)
+            return Claim(found) if found is not None else None
+        for candidates in self._view.rules.all_matching(service.host):
+            imported = [r for r in candidates if listener.imports_rules(r.namespace, r.hosts)]
+            if imported:
+                made = (self._with(rules, name, number, port, service) for rules in imported)
+                return next((claim for claim in made if claim is not None), self._default(name, service, number))
+        return self._default(name, service, number)
+
+    def _with(
+        self, rules: MeshRules, name: str, number: Port | None, port: int, service: Service | None = None
+    ) -> Claim | None:
+        """The virtual host by the rules of one VirtualService; None when it has none for this client and port."""
+        view = self._view
+
+        def cluster(destination: Destination) -> str:
+            return view.destination(destination, rules.namespace, port)
+
+        actions = Actions(cluster, view.hash_keys, view.universe.mesh.default_http_retry_policy)
+        routes, skipped = flatten(rules, view.client, port, actions)
+        if not routes:
+            return None
+        known = service.host if service is not None else None
+        detected = number is not None and number.protocol not in DECLARED_HTTP
+        return Claim(VirtualHost(name, port, routes, rules.name, known, skipped, detected), rules)
+
+    def _default(self, name: str, service: Service, number: Port) -> Claim:
+        """The host of a service that no rule is for."""
+        cluster = cluster_name(service.host, number.number)
+        keys = self._view.hash_keys(cluster)
+        retries = self._view.universe.mesh.default_http_retry_policy
+        action = forward_of(
+            (WeightedCluster(cluster),),
+            retries=retries,
+            hash_keys=keys or (),
+            consistent_hash=keys is not None,
+        )
+        values = (
+            ("timeout", BUILT_IN),
+            ("retries", BUILT_IN if retries is None else "MeshConfig.defaultHttpRetryPolicy"),
+        )
+        routes = (Route("default", RouteMatch(), action, origin=RouteOrigin(values=values)),)
+        detected = number.protocol not in DECLARED_HTTP
+        return Claim(VirtualHost(name, number.number, routes, None, service.host, by_address=detected))
+
+
+def _speaks_http(service: Service, port: int) -> bool:
+    number = service.port(port)
+    return number is not None and number.protocol.is_http
