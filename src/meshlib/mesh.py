@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from meshlib.environment import keywords
 from meshlib.errors import ConfigError, NotReady
 from meshlib.mirror import Mirrors
 from meshlib.model.endpoint import Locality
-from meshlib.model.problem import Problem
+from meshlib.model.problem import LEVELS, Problem
 from meshlib.model.snapshot import EMPTY, Client, Snapshot
 from meshlib.providers.base import Provider
 from meshlib.providers.file import FileProvider
@@ -43,6 +44,8 @@ __all__ = ["Mesh", "MeshSource", "MeshStatus", "as_mesh"]
 
 Source = str | Path | Provider | Resource[Any] | Mapping[str, Any]
 _LOG = logging.getLogger("meshlib")
+STATUS_LIMIT = 100
+"""How many findings of a kind ``Mesh.status`` lists; ``Mesh.problems`` has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,17 @@ class MeshStatus:
     Attributes:
         version: Of the snapshot in force, 0 before the first.
         providers: One entry each: name, state, version, age in seconds, objects, error.
-        problems: What is wrong with the configuration now.
+        problems: What is wrong with the configuration now, the worst first, at most ``STATUS_LIMIT``.
+        not_honoured: What the objects in force ask for and do not get, at most ``STATUS_LIMIT``.
+        totals: How many of both there are.
         clusters: Clusters in use: name, active requests, retries under way, endpoints with their state.
     """
 
     version: int
     providers: tuple[dict[str, Any], ...]
     problems: tuple[Problem, ...]
+    not_honoured: tuple[Problem, ...]
+    totals: dict[str, int]
     clusters: tuple[dict[str, Any], ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,6 +74,8 @@ class MeshStatus:
             "version": self.version,
             "providers": list(self.providers),
             "problems": [problem.to_dict() for problem in self.problems],
+            "not_honoured": [problem.to_dict() for problem in self.not_honoured],
+            "totals": dict(self.totals),
             "clusters": list(self.clusters),
         }
 
@@ -282,10 +291,13 @@ class Mesh:
     def status(self) -> MeshStatus:
         """How the mesh is doing; cheap enough to be asked often."""
         now = self.clock.now()
+        problems, ignored = self.problems, self._feed.not_honoured
         return MeshStatus(
             self.snapshot.version,
             tuple(_provider_status(state, now) for state in self._states),
-            self.problems,
+            tuple(sorted(problems, key=lambda problem: LEVELS.index(problem.level))[:STATUS_LIMIT]),
+            ignored[:STATUS_LIMIT],
+            {"problems": len(problems), "not_honoured": len(ignored)},
             tuple(cluster.summary() for cluster in self.state.clusters()),
         )
 
@@ -385,19 +397,20 @@ def as_mesh(source: MeshSource) -> tuple[Mesh, bool]:
 
 
 def _providers(sources: Sequence[Source], strict: bool) -> list[Provider]:
+    """One for each source, in their order; objects that stand side by side share one."""
     found: list[Provider] = []
-    objects: list[Resource[Any] | Mapping[str, Any]] = []
-    for source in sources:
-        if isinstance(source, str | Path):
-            found.append(FileProvider(source, strict=strict))
-        elif isinstance(source, Resource | Mapping):
-            objects.append(source)
-        elif callable(getattr(source, "run", None)):
-            found.append(source)
-        else:
-            raise ConfigError(f"{source!r} is no path, provider, resource or mapping")
-    if objects:
-        found.append(StaticProvider(*objects, name="objects", strict=strict))
+    for in_code, group in groupby(sources, key=lambda source: isinstance(source, Resource | Mapping)):
+        if in_code:
+            objects = [source for source in group if isinstance(source, Resource | Mapping)]
+            found.append(StaticProvider(*objects, name="objects", strict=strict))
+            continue
+        for source in group:
+            if isinstance(source, str | Path):
+                found.append(FileProvider(source, strict=strict))
+            elif not isinstance(source, Resource | Mapping) and callable(getattr(source, "run", None)):
+                found.append(source)
+            else:
+                raise ConfigError(f"{source!r} is no path, provider, resource or mapping")
     return found
 
 

@@ -10,21 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
 from meshlib.config.compile.registry import ENDPOINT_KINDS
 from meshlib.config.compile.universe import Universe
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.config.resources.mesh_config_map import carries_mesh_config, mesh_settings
+from meshlib.config.resources.not_honoured import not_honoured
 from meshlib.config.validation import validate
-from meshlib.model.problem import Level, Problem, schema_error
+from meshlib.model.problem import Level, Problem
 from meshlib.model.snapshot import Client, Snapshot
 from meshlib.providers.base import Facts
 
 __all__ = ["Feed", "Options"]
 
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, str]
+"""API group, kind, namespace, name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,11 @@ class Options:
 
 
 class Feed:
-    """Merges what the providers know; earlier providers win over later ones.
+    """Merges what the providers know.
+
+    Of one object (API group, kind, namespace, name) in several places the first counts, by the order of the providers
+    and then of their files; the others are reported (MESH001), unless they are equal. An object that turns bad stays
+    as it last was, also where a later provider has a good one: a slip of the pen does not change who is in charge.
 
     Attributes:
         problems: What was found at the last publication.
@@ -56,7 +60,9 @@ class Feed:
         self.snapshot: Snapshot | None = None
         self._facts: list[Facts | None] = [None] * providers
         self._good: dict[Key, Resource[Any]] = {}
+        self._ranks: dict[Key, int] = {}
         self._in_force: list[Resource[Any]] = []
+        self._not_honoured: tuple[Sequence[Resource[Any]], tuple[Problem, ...]] = ((), ())
 
     def take(self, provider: int, facts: Facts) -> None:
         """The provider of that number knows this now."""
@@ -83,9 +89,17 @@ class Feed:
         self.snapshot = Snapshot(self.universe.view(self.options.client), version, routing)
         return self.snapshot
 
+    @property
+    def not_honoured(self) -> tuple[Problem, ...]:
+        """What the objects in force ask for and do not get; found out when asked, once for each publication."""
+        resources = self._in_force
+        if self._not_honoured[0] is not resources:
+            self._not_honoured = (resources, tuple(problem for each in resources for problem in not_honoured(each)))
+        return self._not_honoured[1]
+
     def _compile(self, resources: Sequence[Resource[Any]]) -> Universe:
         client = self.options.client
-        mesh = self.options.mesh or self._mesh_config(resources)
+        mesh = self.options.mesh or _mesh_config(resources)
         return Universe(resources, client.namespace, client.cluster_domain, mesh)
 
     def _only_endpoints_differ(self, resources: Sequence[Resource[Any]]) -> bool:
@@ -95,18 +109,19 @@ class Feed:
 
     def _merge(self) -> tuple[list[Resource[Any]], list[Problem]]:
         chosen: dict[Key, Resource[Any]] = {}
+        ranks: dict[Key, int] = {}
         problems: list[Problem] = []
-        for facts in self._facts:
+        for provider, facts in enumerate(self._facts):
             if facts is not None:
                 problems.extend(facts.problems)
                 for resource in facts.resources:
-                    self._choose(chosen, resource, problems)
+                    ranks.setdefault(self._choose(chosen, resource, problems), provider)
         good = self._validated(chosen, problems)
-        self._keep_last_good(good, problems)
-        self._good = good
+        self._keep_last_good(good, ranks, problems)
+        self._good, self._ranks = good, ranks
         return list(good.values()), problems
 
-    def _choose(self, chosen: dict[Key, Resource[Any]], resource: Resource[Any], problems: list[Problem]) -> None:
+    def _choose(self, chosen: dict[Key, Resource[Any]], resource: Resource[Any], problems: list[Problem]) -> Key:
         key = self._key(resource)
         first = chosen.setdefault(key, resource)
         if first is not resource and first != resource and first.kind != "Namespace":
@@ -124,40 +139,45 @@ class Feed:
                     "metadata.name",
                 )
             )
+        return key
 
     def _key(self, resource: Resource[Any]) -> Key:
-        return (resource.kind, resource.metadata.namespace or self.options.client.namespace, resource.metadata.name)
+        group = resource.api_version.rpartition("/")[0]
+        namespace = resource.metadata.namespace or self.options.client.namespace
+        return (group, resource.kind, namespace, resource.metadata.name)
 
     def _validated(self, chosen: dict[Key, Resource[Any]], problems: list[Problem]) -> dict[Key, Resource[Any]]:
         good: dict[Key, Resource[Any]] = {}
         for key, resource in chosen.items():
-            found = validate(resource)
+            found = _problems(resource)
             problems.extend(found)
             if not any(problem.level is Level.ERROR for problem in found):
                 good[key] = resource
         return good
 
-    def _keep_last_good(self, good: dict[Key, Resource[Any]], problems: Sequence[Problem]) -> None:
+    def _keep_last_good(
+        self, good: dict[Key, Resource[Any]], ranks: dict[Key, int], problems: Sequence[Problem]
+    ) -> None:
         """An object that turned invalid stays as it last was; so does all of a file that cannot be read."""
         errors = [problem for problem in problems if problem.level is Level.ERROR]
         bad_objects = {(problem.resource, problem.file) for problem in errors if problem.resource}
         bad_files = {problem.file for problem in errors if not problem.resource}
         for key, resource in self._good.items():
             source = resource.origin.source
-            if key not in good and ((resource.id, source) in bad_objects or source in bad_files):
-                good[key] = resource
+            if (resource.id, source) not in bad_objects and source not in bad_files:
+                continue
+            rank = self._ranks[key]
+            if key not in good or (rank, source) < (ranks[key], good[key].origin.source):
+                good[key], ranks[key] = resource, rank
 
-    def _mesh_config(self, resources: Sequence[Resource[Any]]) -> MeshConfig | None:
-        for resource in resources:
-            if resource.kind == "ConfigMap" and resource.metadata.name == "istio":
-                text = (resource.spec.get("data") or {}).get("mesh", "")
-                try:
-                    return MeshConfig.model_validate(yaml.safe_load(text) or {})
-                except (yaml.YAMLError, ValidationError) as error:
-                    line = str(error).partition("\n")[0]
-                    problem = schema_error(resource.id, f"data.mesh: {line}", resource.origin.source)
-                    self.problems = (*self.problems, problem)
-        return None
+
+def _problems(resource: Resource[Any]) -> list[Problem]:
+    """What is wrong with an object by itself; the mesh's settings stand in an object of no kind of ours."""
+    return mesh_settings(resource).problems if carries_mesh_config(resource) else validate(resource)
+
+
+def _mesh_config(resources: Sequence[Resource[Any]]) -> MeshConfig | None:
+    return next((mesh_settings(each).config for each in resources if carries_mesh_config(each)), None)
 
 
 def _routing(resources: Sequence[Resource[Any]]) -> list[Resource[Any]]:

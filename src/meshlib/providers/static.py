@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from meshlib.config.resources import Loaded, Resource, load_dict, load_text
+from meshlib.config.resources.base import Origin
 from meshlib.model.problem import Problem
 from meshlib.providers.base import Facts
 
@@ -55,7 +57,8 @@ class StaticProvider:
         for number, given in enumerate(objects):
             source = f"{self.name}[{number}]"
             if isinstance(given, Resource):
-                loaded = Loaded([given], [])
+                named = given if given.origin.source else replace(given, origin=Origin(source))
+                loaded = Loaded([named], [])
             elif isinstance(given, str):
                 loaded = load_text(given, source, strict=self._strict)
             else:

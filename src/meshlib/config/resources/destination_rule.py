@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
 from meshlib.config.resources.selectors import WorkloadSelector
+from meshlib.config.resources.support import Ignored
 from meshlib.config.resources.virtual_service import PortSelector
 
 __all__ = [
@@ -119,7 +120,9 @@ class ZoneAwareLoadBalancerSetting(Message):
 
     failover: list[LocalityFailover] = Field(default_factory=list)
     failover_priority: list[str] = Field(default_factory=list)
-    min_cluster_size: Annotated[int, Field(ge=1)] | None = None
+    min_cluster_size: Annotated[
+        Annotated[int, Field(ge=1)] | None, Ignored("zone-aware routing inside a region is not done")
+    ] = None
     enabled: bool | None = None
 
 
@@ -189,7 +192,7 @@ class HTTPSettings(Message):
     h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(*H2UpgradePolicy)] = H2UpgradePolicy.DEFAULT
     use_client_protocol: bool = False
     max_concurrent_streams: int = 0
-    http2_keep_alive: Http2KeepAlive | None = None
+    http2_keep_alive: Annotated[Http2KeepAlive | None, Ignored("HTTP/2 connections are not probed")] = None
 
 
 class ConnectionPoolSettings(Message):
@@ -202,7 +205,7 @@ class ConnectionPoolSettings(Message):
 class OutlierDetection(Message):
     """When endpoints are left out."""
 
-    consecutive_errors: int = 0
+    consecutive_errors: Annotated[int, Ignored("deprecated, and ignored by Istio too: write consecutive5xxErrors")] = 0
     split_external_local_origin_errors: bool = False
     consecutive_local_origin_failures: UInt32 | None = None
     consecutive_gateway_errors: UInt32 | None = None
@@ -279,7 +282,7 @@ class RetryBudget(Message):
 
     percent: Annotated[float, Field(ge=0, le=100)] | None = None
     min_retry_concurrency: UInt32 = 0
-    budget_interval: Duration | None = None
+    budget_interval: Annotated[Duration | None, Ignored("only requests under way are counted")] = None
 
 
 class TrafficPolicy(Message):
@@ -290,8 +293,8 @@ class TrafficPolicy(Message):
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
     port_level_settings: Annotated[list[PortTrafficPolicy], Field(max_length=4096)] = Field(default_factory=list)
-    tunnel: TunnelSettings | None = None
-    proxy_protocol: ProxyProtocol | None = None
+    tunnel: Annotated[TunnelSettings | None, Ignored("nothing is tunnelled")] = None
+    proxy_protocol: Annotated[ProxyProtocol | None, Ignored("no PROXY header is written")] = None
     retry_budget: RetryBudget | None = None
 
 

@@ -24,7 +24,7 @@ from meshlib.config.resources.security import (
 )
 from meshlib.config.resources.service_entry import ServiceEntrySpec, WorkloadEntrySpec
 from meshlib.config.resources.sidecar import SidecarSpec
-from meshlib.config.resources.support import Mark
+from meshlib.config.resources.support import Ignored, Mark, ServerSide
 from meshlib.config.resources.telemetry import TelemetrySpec
 from meshlib.config.resources.virtual_service import VirtualServiceSpec
 from meshlib.config.resources.workload_group import WorkloadGroupSpec
@@ -53,21 +53,36 @@ class Kind(NamedTuple):
 _NETWORKING = frozenset({"v1", "v1beta1", "v1alpha3"})
 _SECURITY = frozenset({"v1", "v1beta1"})
 _CORE = frozenset({"v1"})
+_SERVERS = ServerSide("servers decide by it")
 
 KINDS: dict[tuple[str, str], Kind] = {
     ("networking.istio.io", "VirtualService"): Kind(_NETWORKING, VirtualServiceSpec),
     ("networking.istio.io", "DestinationRule"): Kind(_NETWORKING, DestinationRuleSpec),
     ("networking.istio.io", "ServiceEntry"): Kind(_NETWORKING, ServiceEntrySpec),
     ("networking.istio.io", "WorkloadEntry"): Kind(_NETWORKING, WorkloadEntrySpec),
-    ("networking.istio.io", "WorkloadGroup"): Kind(_NETWORKING, WorkloadGroupSpec),
+    ("networking.istio.io", "WorkloadGroup"): Kind(
+        _NETWORKING, WorkloadGroupSpec, support=ServerSide("istiod makes WorkloadEntries of it")
+    ),
     ("networking.istio.io", "Sidecar"): Kind(_NETWORKING, SidecarSpec),
-    ("networking.istio.io", "Gateway"): Kind(_NETWORKING, GatewaySpec),
-    ("networking.istio.io", "ProxyConfig"): Kind(frozenset({"v1beta1"}), ProxyConfigSpec),
-    ("security.istio.io", "PeerAuthentication"): Kind(_SECURITY, PeerAuthenticationSpec),
-    ("security.istio.io", "RequestAuthentication"): Kind(_SECURITY, RequestAuthenticationSpec),
-    ("security.istio.io", "AuthorizationPolicy"): Kind(_SECURITY, AuthorizationPolicySpec),
-    ("telemetry.istio.io", "Telemetry"): Kind(frozenset({"v1", "v1alpha1"}), TelemetrySpec),
-    ("meshlib.dev", "ClientPolicy"): Kind(frozenset({"v1alpha1"}), ClientPolicySpec),
+    ("networking.istio.io", "Gateway"): Kind(
+        _NETWORKING, GatewaySpec, support=ServerSide("a gateway is a proxy of its own")
+    ),
+    ("networking.istio.io", "ProxyConfig"): Kind(
+        frozenset({"v1beta1"}), ProxyConfigSpec, support=ServerSide("it configures the proxy process")
+    ),
+    ("security.istio.io", "PeerAuthentication"): Kind(_SECURITY, PeerAuthenticationSpec, support=_SERVERS),
+    ("security.istio.io", "RequestAuthentication"): Kind(_SECURITY, RequestAuthenticationSpec, support=_SERVERS),
+    ("security.istio.io", "AuthorizationPolicy"): Kind(_SECURITY, AuthorizationPolicySpec, support=_SERVERS),
+    ("telemetry.istio.io", "Telemetry"): Kind(
+        frozenset({"v1", "v1alpha1"}),
+        TelemetrySpec,
+        support=Ignored("spans and metrics follow OpenTelemetry's own settings"),
+    ),
+    ("meshlib.dev", "ClientPolicy"): Kind(
+        frozenset({"v1alpha1"}),
+        ClientPolicySpec,
+        support=Ignored("it is validated and analyzed; calls do not obey it yet"),
+    ),
     ("", "Service"): Kind(_CORE, KubernetesServiceSpec, istio=False),
     ("", "Pod"): Kind(_CORE, PodSpec, istio=False),
     ("", "Node"): Kind(_CORE, NodeSpec, istio=False),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from meshlib.config.resources.base import Message
+from meshlib.config.resources.support import Ignored, ServerSide
 
 __all__ = [
     "Container",
@@ -27,29 +30,33 @@ class KubernetesServicePort(Message):
     name: str = ""
     protocol: str = "TCP"
     port: int = 0
-    target_port: int | str | None = None
+    target_port: Annotated[int | str | None, ServerSide("Kubernetes puts the resolved port into the EndpointSlice")] = (
+        None
+    )
     app_protocol: str | None = None
-    node_port: int | None = None
+    node_port: Annotated[int | None, ServerSide("for traffic from outside the cluster")] = None
 
 
 class KubernetesServiceSpec(Message):
     """A Service."""
 
     ports: list[KubernetesServicePort] = Field(default_factory=list)
-    selector: dict[str, str] = Field(default_factory=dict)
+    selector: Annotated[dict[str, str], ServerSide("Kubernetes makes the EndpointSlices from it")] = Field(
+        default_factory=dict
+    )
     cluster_ip: str | None = Field(default=None, alias="clusterIP")
     cluster_ips: list[str] = Field(default_factory=list, alias="clusterIPs")
     type: str = "ClusterIP"
     external_name: str | None = None
     publish_not_ready_addresses: bool = False
-    internal_traffic_policy: str | None = None
+    internal_traffic_policy: Annotated[str | None, Ignored("endpoints of all nodes are used")] = None
     traffic_distribution: str | None = None
 
 
 class ObjectReference(Message):
     """A reference to an object, here a Pod."""
 
-    kind: str = ""
+    kind: Annotated[str, Ignored("endpoints refer to pods")] = ""
     name: str = ""
     namespace: str = ""
 
@@ -58,7 +65,7 @@ class EndpointConditions(Message):
     """None means unknown, which counts as ready."""
 
     ready: bool | None = None
-    serving: bool | None = None
+    serving: Annotated[bool | None, Ignored("terminating endpoints are left out")] = None
     terminating: bool | None = None
 
 
@@ -68,9 +75,9 @@ class SliceEndpoint(Message):
     addresses: list[str] = Field(default_factory=list)
     conditions: EndpointConditions = EndpointConditions()
     target_ref: ObjectReference | None = None
-    node_name: str | None = None
+    node_name: Annotated[str | None, Ignored("the zone is read, the node is not")] = None
     zone: str | None = None
-    hostname: str | None = None
+    hostname: Annotated[str | None, Ignored("pods of headless services are found by address")] = None
 
 
 class SlicePort(Message):
@@ -78,8 +85,8 @@ class SlicePort(Message):
 
     name: str | None = None
     port: int | None = None
-    protocol: str | None = None
-    app_protocol: str | None = None
+    protocol: Annotated[str | None, Ignored("the Service tells the protocol")] = None
+    app_protocol: Annotated[str | None, Ignored("the Service tells the protocol")] = None
 
 
 class EndpointSliceSpec(Message):
@@ -95,8 +102,8 @@ class EndpointAddress(Message):
 
     ip: str = ""
     target_ref: ObjectReference | None = None
-    node_name: str | None = None
-    hostname: str | None = None
+    node_name: Annotated[str | None, Ignored("the older Endpoints carry no place")] = None
+    hostname: Annotated[str | None, Ignored("pods of headless services are found by address")] = None
 
 
 class EndpointPort(Message):
@@ -104,7 +111,7 @@ class EndpointPort(Message):
 
     name: str = ""
     port: int = 0
-    protocol: str | None = None
+    protocol: Annotated[str | None, Ignored("the Service tells the protocol")] = None
 
 
 class EndpointSubset(Message):
@@ -141,12 +148,12 @@ class PodSpec(Message):
     """What Istio reads of a Pod; its labels are in ``metadata``, its addresses and phase in ``status``."""
 
     service_account_name: str = ""
-    node_name: str = ""
-    host_network: bool = False
-    hostname: str = ""
-    subdomain: str = ""
-    containers: list[Container] = Field(default_factory=list)
-    init_containers: list[Container] = Field(default_factory=list)
+    node_name: Annotated[str, Ignored("the zone of the EndpointSlice is read")] = ""
+    host_network: Annotated[bool, Ignored("endpoints tell their addresses")] = False
+    hostname: Annotated[str, Ignored("pods of headless services are found by address")] = ""
+    subdomain: Annotated[str, Ignored("pods of headless services are found by address")] = ""
+    containers: Annotated[list[Container], ServerSide("Kubernetes runs them")] = Field(default_factory=list)
+    init_containers: Annotated[list[Container], ServerSide("Kubernetes runs them")] = Field(default_factory=list)
 
 
 class PodAddress(Message):
@@ -174,12 +181,12 @@ class PodStatus(Message):
 class NodeSpec(Message):
     """A Node: Istio reads the labels of its ``metadata`` for region, zone and subzone."""
 
-    pod_cidr: str = Field(default="", alias="podCIDR")
-    provider_id: str = Field(default="", alias="providerID")
-    unschedulable: bool = False
+    pod_cidr: Annotated[str, ServerSide("for Kubernetes")] = Field(default="", alias="podCIDR")
+    provider_id: Annotated[str, ServerSide("for Kubernetes")] = Field(default="", alias="providerID")
+    unschedulable: Annotated[bool, ServerSide("for Kubernetes")] = False
 
 
 class NamespaceSpec(Message):
     """A Namespace: Istio reads labels and annotations of its ``metadata``."""
 
-    finalizers: list[str] = Field(default_factory=list)
+    finalizers: Annotated[list[str], ServerSide("for Kubernetes")] = Field(default_factory=list)

@@ -26,6 +26,7 @@ from meshlib.config.resources.extension_providers import (
 from meshlib.config.resources.proxy_config import ProxyConfig
 from meshlib.config.resources.selectors import LabelSelector
 from meshlib.config.resources.sidecar import OutboundTrafficMode
+from meshlib.config.resources.support import Approximated, Ignored, ServerSide
 from meshlib.config.resources.virtual_service import HTTPRetry
 
 __all__ = [
@@ -45,10 +46,14 @@ __all__ = [
 class MeshOutboundTrafficPolicy(Message):
     """What happens to unknown hosts; an empty object is REGISTRY_ONLY. ``tls`` is for ALLOW_ANY_DYNAMIC_DNS."""
 
-    mode: Annotated[OutboundTrafficMode, numbered(OutboundTrafficMode.REGISTRY_ONLY, OutboundTrafficMode.ALLOW_ANY)] = (
-        OutboundTrafficMode.REGISTRY_ONLY
-    )
-    tls: ClientTLSSettings | None = None
+    mode: Annotated[
+        OutboundTrafficMode,
+        numbered(OutboundTrafficMode.REGISTRY_ONLY, OutboundTrafficMode.ALLOW_ANY),
+        Approximated(
+            "as ALLOW_ANY: unknown hosts are resolved by the system", (OutboundTrafficMode.ALLOW_ANY_DYNAMIC_DNS,)
+        ),
+    ] = OutboundTrafficMode.REGISTRY_ONLY
+    tls: Annotated[ClientTLSSettings | None, Ignored("unknown hosts are dialled as the caller asks")] = None
 
 
 class InboundTrafficMode(StrEnum):
@@ -237,55 +242,75 @@ class MeshConfig(Message):
     connect_timeout: Duration = 10.0
     tcp_keepalive: TcpKeepalive | None = None
     default_http_retry_policy: HTTPRetry | None = None
-    default_inbound_http_retry_policy: HTTPRetry | None = None
+    default_inbound_http_retry_policy: Annotated[
+        HTTPRetry | None, ServerSide("between a sidecar and its application")
+    ] = None
     default_traffic_policy: DefaultTrafficPolicy | None = None
     outbound_traffic_policy: MeshOutboundTrafficPolicy = MeshOutboundTrafficPolicy(mode=OutboundTrafficMode.ALLOW_ANY)
-    inbound_traffic_policy: InboundTrafficPolicy = InboundTrafficPolicy()
+    inbound_traffic_policy: Annotated[InboundTrafficPolicy, ServerSide("where a sidecar sends what it takes in")] = (
+        InboundTrafficPolicy()
+    )
     locality_lb_setting: LocalityLoadBalancerSetting | None = LocalityLoadBalancerSetting(enabled=True)
     zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
     enable_auto_mtls: bool = True
     h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)] = (
         H2UpgradePolicy.DO_NOT_UPGRADE
     )
-    dns_refresh_rate: Duration = 60.0
-    protocol_detection_timeout: Duration = 0.0
+    dns_refresh_rate: Annotated[Duration, Ignored("names are resolved at connect time")] = 60.0
+    protocol_detection_timeout: Annotated[Duration, ServerSide("a client knows what it speaks")] = 0.0
     default_service_export_to: list[str] = Field(default_factory=lambda: ["*"])
     default_virtual_service_export_to: list[str] = Field(default_factory=lambda: ["*"])
     default_destination_rule_export_to: list[str] = Field(default_factory=lambda: ["*"])
     root_namespace: str = "istio-system"
-    trust_domain: str = "cluster.local"
-    trust_domain_aliases: list[str] = Field(default_factory=list)
-    ca_certificates: list[CertificateData] = Field(default_factory=list)
-    path_normalization: ProxyPathNormalization = ProxyPathNormalization()
-    mesh_mtls: TLSConfig | None = Field(default=None, alias="meshMTLS")
-    tls_defaults: TLSConfig | None = None
-    service_settings: list[ServiceSettings] = Field(default_factory=list)
-    service_scope_configs: list[ServiceScopeConfigs] = Field(default_factory=list)
-    service_entry_visibility: ServiceEntryVisibility | None = None
-    discovery_selectors: list[LabelSelector] = Field(default_factory=list)
-    extension_providers: list[ExtensionProvider] = Field(default_factory=_built_in_providers)
-    default_providers: DefaultProviders = DefaultProviders()
-    default_config: ProxyConfig = ProxyConfig()
-    enable_tracing: bool = True
-    access_log_file: str = ""
-    access_log_format: str = ""
-    access_log_encoding: Annotated[AccessLogEncoding, numbered(*AccessLogEncoding)] = AccessLogEncoding.TEXT
-    enable_envoy_access_log_service: bool = False
-    disable_envoy_listener_log: bool = False
-    enable_prometheus_merge: bool = True
-    inbound_cluster_stat_name: str = ""
-    outbound_cluster_stat_name: str = ""
-    verify_certificate_at_client: bool | None = None
-    ca: CertificateAuthority | None = None
-    certificates: list[Certificate] = Field(default_factory=list)
-    config_sources: list[ConfigSource] = Field(default_factory=list)
-    hbone_idle_timeout: Duration | None = None
-    proxy_listen_port: int = 15001
-    proxy_inbound_listen_port: int = 15006
-    proxy_http_port: int = 0
-    ingress_class: str = "istio"
-    ingress_service: str = "istio-ingressgateway"
-    ingress_selector: str = "ingressgateway"
-    ingress_controller_mode: Annotated[IngressControllerMode, numbered(*IngressControllerMode)] = (
-        IngressControllerMode.STRICT
+    trust_domain: Annotated[str, Ignored("there is no identity of the mesh yet")] = "cluster.local"
+    trust_domain_aliases: Annotated[list[str], Ignored("there is no identity of the mesh yet")] = Field(
+        default_factory=list
     )
+    ca_certificates: Annotated[list[CertificateData], Ignored("there is no identity of the mesh yet")] = Field(
+        default_factory=list
+    )
+    path_normalization: Annotated[ProxyPathNormalization, Ignored("paths are matched as the caller wrote them")] = (
+        ProxyPathNormalization()
+    )
+    mesh_mtls: Annotated[TLSConfig | None, ServerSide("bounds for servers")] = Field(default=None, alias="meshMTLS")
+    tls_defaults: Annotated[TLSConfig | None, Ignored("the bounds of the TLS library apply")] = None
+    service_settings: Annotated[list[ServiceSettings], Ignored("one cluster is known")] = Field(default_factory=list)
+    service_scope_configs: Annotated[list[ServiceScopeConfigs], Ignored("for ambient meshes")] = Field(
+        default_factory=list
+    )
+    service_entry_visibility: Annotated[ServiceEntryVisibility | None, Ignored("exportTo alone decides")] = None
+    discovery_selectors: Annotated[list[LabelSelector], Ignored("sources give what shall be seen")] = Field(
+        default_factory=list
+    )
+    extension_providers: Annotated[
+        list[ExtensionProvider], Ignored("spans and metrics go where OpenTelemetry is configured to send them")
+    ] = Field(default_factory=_built_in_providers)
+    default_providers: Annotated[
+        DefaultProviders, Ignored("spans and metrics go where OpenTelemetry is configured to send them")
+    ] = DefaultProviders()
+    default_config: Annotated[ProxyConfig, ServerSide("it configures the proxy process")] = ProxyConfig()
+    enable_tracing: Annotated[bool, Ignored("Mesh(telemetry=False) switches spans off")] = True
+    access_log_file: Annotated[str, Ignored("the access log goes to Python's logging")] = ""
+    access_log_format: Annotated[str, Ignored("the access log goes to Python's logging")] = ""
+    access_log_encoding: Annotated[
+        AccessLogEncoding, numbered(*AccessLogEncoding), Ignored("the access log goes to Python's logging")
+    ] = AccessLogEncoding.TEXT
+    enable_envoy_access_log_service: Annotated[bool, Ignored("the access log goes to Python's logging")] = False
+    disable_envoy_listener_log: Annotated[bool, ServerSide("for listeners")] = False
+    enable_prometheus_merge: Annotated[bool, ServerSide("for sidecars")] = True
+    inbound_cluster_stat_name: Annotated[str, ServerSide("for sidecars")] = ""
+    outbound_cluster_stat_name: Annotated[str, Ignored("metrics carry the names of services")] = ""
+    verify_certificate_at_client: Annotated[bool | None, Ignored("deprecated, and without effect in Istio too")] = None
+    ca: Annotated[CertificateAuthority | None, Ignored("there is no identity of the mesh yet")] = None
+    certificates: Annotated[list[Certificate], ServerSide("for istiod")] = Field(default_factory=list)
+    config_sources: Annotated[list[ConfigSource], ServerSide("for istiod")] = Field(default_factory=list)
+    hbone_idle_timeout: Annotated[Duration | None, Ignored("for ambient meshes")] = None
+    proxy_listen_port: Annotated[int, ServerSide("for sidecars")] = 15001
+    proxy_inbound_listen_port: Annotated[int, ServerSide("for sidecars")] = 15006
+    proxy_http_port: Annotated[int, ServerSide("for sidecars")] = 0
+    ingress_class: Annotated[str, ServerSide("for gateways")] = "istio"
+    ingress_service: Annotated[str, ServerSide("for gateways")] = "istio-ingressgateway"
+    ingress_selector: Annotated[str, ServerSide("for gateways")] = "ingressgateway"
+    ingress_controller_mode: Annotated[
+        IngressControllerMode, numbered(*IngressControllerMode), ServerSide("for gateways")
+    ] = IngressControllerMode.STRICT

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.kinds import kind_of
+from meshlib.config.resources.mesh_config_map import PATH, carries_mesh_config, mesh_settings
 from meshlib.config.resources.support import Ignored, Mark, fields_of
 from meshlib.model.problem import Level, Problem
 
@@ -30,6 +31,9 @@ def not_honoured(resource: Resource[Any]) -> list[Problem]:
 
     Kubernetes' own kinds have nothing to report: what Istio does not read in them is no configuration of the mesh.
     """
+    if carries_mesh_config(resource):
+        config = mesh_settings(resource).config
+        return list(fields_not_honoured(config, resource, PATH)) if config is not None else []
     kind = kind_of(resource.api_version, resource.kind) if isinstance(resource.spec, BaseModel) else None
     if kind is None:
         return [_kind(resource, f"{resource.api_version} is not modelled: it has no effect")] if _ours(resource) else []

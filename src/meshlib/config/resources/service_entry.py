@@ -9,6 +9,7 @@ from pydantic import Field
 
 from meshlib.config.resources.base import Message, UInt32, numbered
 from meshlib.config.resources.selectors import LabelsSelector
+from meshlib.config.resources.support import Approximated
 
 __all__ = ["Location", "Resolution", "ServiceEntrySpec", "ServicePort", "WorkloadEntrySpec"]
 
@@ -58,7 +59,11 @@ class ServiceEntrySpec(Message):
     addresses: Annotated[list[str], Field(max_length=256)] = Field(default_factory=list)
     ports: Annotated[list[ServicePort], Field(max_length=256)] = Field(default_factory=list)
     location: Annotated[Location, numbered(*Location)] = Location.MESH_EXTERNAL
-    resolution: Annotated[Resolution, numbered(*Resolution)] = Resolution.NONE
+    resolution: Annotated[
+        Resolution,
+        numbered(*Resolution),
+        Approximated("as NONE: the address that the caller names is dialled", (Resolution.DYNAMIC_DNS,)),
+    ] = Resolution.NONE
     endpoints: Annotated[list[WorkloadEntrySpec], Field(max_length=4096)] = Field(default_factory=list)
     workload_selector: LabelsSelector | None = None
     export_to: list[str] = Field(default_factory=list)

@@ -11,6 +11,7 @@ from meshlib.config.resources.base import Message, UInt32, numbered
 from meshlib.config.resources.destination_rule import ConnectionPoolSettings
 from meshlib.config.resources.selectors import LabelsSelector
 from meshlib.config.resources.server_tls import ServerTLSSettings
+from meshlib.config.resources.support import Ignored, ServerSide
 from meshlib.config.resources.virtual_service import Destination
 
 __all__ = [
@@ -38,7 +39,7 @@ class OutboundTrafficPolicy(Message):
     mode: Annotated[OutboundTrafficMode, numbered(OutboundTrafficMode.REGISTRY_ONLY, OutboundTrafficMode.ALLOW_ANY)] = (
         OutboundTrafficMode.REGISTRY_ONLY
     )
-    egress_proxy: Destination | None = None
+    egress_proxy: Annotated[Destination | None, Ignored("deprecated: unknown hosts are dialled")] = None
 
 
 class CaptureMode(StrEnum):
@@ -54,8 +55,8 @@ class SidecarPort(Message):
 
     number: UInt32 = 0
     protocol: str = ""
-    name: str = ""
-    target_port: UInt32 = 0
+    name: Annotated[str, Ignored("a name for people")] = ""
+    target_port: Annotated[UInt32, Ignored("Istio refuses it")] = 0
 
 
 class IstioIngressListener(Message):
@@ -78,8 +79,10 @@ class IstioEgressListener(Message):
     """What the client may see; ``hosts`` are ``namespace/dnsName``."""
 
     port: SidecarPort | None = None
-    bind: str = ""
-    capture_mode: Annotated[CaptureMode, numbered(*CaptureMode)] = CaptureMode.DEFAULT
+    bind: Annotated[str, Ignored("a client library listens on no address")] = ""
+    capture_mode: Annotated[CaptureMode, numbered(*CaptureMode), Ignored("a client library captures no traffic")] = (
+        CaptureMode.DEFAULT
+    )
     hosts: list[str] = Field(default_factory=list)
 
 
@@ -87,7 +90,11 @@ class SidecarSpec(Message):
     """What the workloads of a namespace may see, and how they are served."""
 
     workload_selector: LabelsSelector | None = None
-    ingress: list[IstioIngressListener] = Field(default_factory=list)
+    ingress: Annotated[list[IstioIngressListener], ServerSide("how the workload itself is served")] = Field(
+        default_factory=list
+    )
     egress: list[IstioEgressListener] = Field(default_factory=list)
-    inbound_connection_pool: ConnectionPoolSettings | None = None
+    inbound_connection_pool: Annotated[
+        ConnectionPoolSettings | None, ServerSide("how the workload itself is served")
+    ] = None
     outbound_traffic_policy: OutboundTrafficPolicy | None = None

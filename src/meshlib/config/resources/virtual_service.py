@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
+from meshlib.config.resources.support import Ignored
 
 __all__ = [
     "CorsPolicy",
@@ -107,7 +108,7 @@ class HTTPMatchRequest(Message):
     ignore_uri_case: bool = False
     without_headers: dict[str, StringMatch | None] = Field(default_factory=dict)
     source_namespace: str = ""
-    stat_prefix: str = ""
+    stat_prefix: Annotated[str, Ignored("no statistics are kept by route prefix")] = ""
 
 
 class RedirectPortSelection(StrEnum):
@@ -177,7 +178,7 @@ class FaultDelay(Message):
     """Wait before sending."""
 
     fixed_delay: Duration | None = None
-    exponential_delay: Duration | None = None
+    exponential_delay: Annotated[Duration | None, Ignored("Istio refuses it")] = None
     percentage: Percent | None = None
     percent: int = 0
 
@@ -189,7 +190,7 @@ class FaultAbort(Message):
 
     http_status: int | None = None
     grpc_status: str | None = None
-    http2_error: str | None = Field(default=None, alias="http2Error")
+    http2_error: Annotated[str | None, Ignored("Istio refuses it")] = Field(default=None, alias="http2Error")
     percentage: Percent | None = None
 
     _type = one_of("http_status", "grpc_status", "http2_error")
@@ -256,7 +257,7 @@ class HTTPRoute(Message):
     mirrors: list[HTTPMirrorPolicy] = Field(default_factory=list)
     mirror_percent: UInt32 | None = None
     mirror_percentage: Percent | None = None
-    cors_policy: CorsPolicy | None = None
+    cors_policy: Annotated[CorsPolicy | None, Ignored("a client in a process has no origin to check")] = None
     headers: Headers | None = None
 
 
@@ -290,7 +291,7 @@ class L4MatchAttributes(Message):
 
     destination_subnets: list[str] = Field(default_factory=list)
     port: UInt32 = 0
-    source_subnet: str = ""
+    source_subnet: Annotated[str, Ignored("Istio ignores it too")] = ""
     source_labels: dict[str, str] = Field(default_factory=dict)
     gateways: list[str] = Field(default_factory=list)
     source_namespace: str = ""
@@ -315,6 +316,6 @@ class VirtualServiceSpec(Message):
     hosts: list[str] = Field(default_factory=list)
     gateways: list[str] = Field(default_factory=list)
     http: Annotated[list[HTTPRoute], BeforeValidator(_no_nulls)] = Field(default_factory=list)
-    tls: list[TLSRoute] = Field(default_factory=list)
-    tcp: list[TCPRoute] = Field(default_factory=list)
+    tls: Annotated[list[TLSRoute], Ignored("only HTTP is routed")] = Field(default_factory=list)
+    tcp: Annotated[list[TCPRoute], Ignored("only HTTP is routed")] = Field(default_factory=list)
     export_to: list[str] = Field(default_factory=list)
