@@ -81,7 +81,7 @@ class CountedAsyncBody:
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes:
         deadline = self._call.deadline
-        if deadline is None:
+        if deadline is None or self._exchange.keeps_deadlines:
             return await anext(chunks)
         with anyio.move_on_after(deadline - self._exchange.clock.now()):
             return await anext(chunks)

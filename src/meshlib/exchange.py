@@ -189,6 +189,12 @@ class _Base:
             request.extensions.get("trace"),
         )
 
+    def _fixed(self, call: Call) -> bytes:
+        """A body that is all there; counted for each attempt."""
+        body = b"".join(self.request.stream)
+        call.request_bytes += len(body)
+        return body
+
     def response(self, call: Call, reply: WireResponse, body: Any) -> Any:
         """The host library's response around ``body``; its reading is bounded by the overall deadline only."""
         self.timeouts.deadline = call.deadline
@@ -222,7 +228,7 @@ class CallExchange(_Base):
         """Send an attempt; see ``Exchange.send``."""
         wire = self.wire_request(call, attempt)
         if _has_body(wire.headers):
-            wire.body = self._chunks(call)
+            wire.body = self._fixed(call) if call.request.replayable else self._chunks(call)
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
         return self._transport.send(target, wire)
 
@@ -247,12 +253,13 @@ class AsyncCallExchange(_Base):
     def __init__(self, transport: CooperativeTransport, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._transport = transport
+        self.keeps_deadlines: bool = getattr(transport, "keeps_deadlines", False)
 
     async def send(self, call: Call, attempt: Attempt) -> WireResponse:
         """Send an attempt; see ``AsyncExchange.send``."""
         wire = self.wire_request(call, attempt)
         if _has_body(wire.headers):
-            wire.body = self._chunks(call)
+            wire.body = self._fixed(call) if call.request.replayable else self._chunks(call)
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
         return await self._transport.send(target, wire)
 

@@ -63,6 +63,9 @@ class _Bytes:
         self._open = True
         transport.open += 1
 
+    def whole(self) -> None:
+        """Scripted bodies are read piece by piece."""
+
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._chunks:
             if isinstance(chunk, Exception):
@@ -130,8 +133,8 @@ class ScriptedTransport:
 
     def send(self, target: Target, request: WireRequest) -> WireResponse:
         """See ``BlockingTransport.send``."""
-        body: Any = request.body or ()
-        self.bodies.append(b"".join(body))
+        body: Any = request.body or b""
+        self.bodies.append(body if isinstance(body, bytes) else b"".join(body))
         return self._answer(target, request)
 
     def close(self) -> None:
@@ -139,6 +142,8 @@ class ScriptedTransport:
 
 
 class _Async:
+    keeps_deadlines = False
+
     def __init__(self, scripted: ScriptedTransport) -> None:
         self._scripted = scripted
 
@@ -146,9 +151,8 @@ class _Async:
         import anyio.lowlevel
 
         await anyio.lowlevel.checkpoint()
-        body: Any = request.body
-        chunks = [chunk async for chunk in body] if body is not None else []
-        self._scripted.bodies.append(b"".join(chunks))
+        body: Any = request.body or b""
+        self._scripted.bodies.append(body if isinstance(body, bytes) else b"".join([chunk async for chunk in body]))
         return self._scripted._answer(target, request)
 
     async def aclose(self) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "WireError",
     "WireRequest",
     "WireResponse",
+    "is_plain",
 ]
 
 Headers = list[tuple[bytes, bytes]]
@@ -72,7 +73,8 @@ class WireRequest:
         target: Path and query, as on the request line.
         scheme: ``b"http"`` or ``b"https"``, for HTTP/2's ``:scheme``.
         headers: Everything, ``Host`` included (it becomes ``:authority`` on HTTP/2).
-        body: Chunks to send; None sends none. Framing follows the ``Content-Length`` or ``Transfer-Encoding`` header.
+        body: All of it, or chunks to send; None sends none. Framing follows the ``Content-Length`` or
+            ``Transfer-Encoding`` header.
         timeouts: See ``Timeouts``.
         trace: httpcore-style trace hook of the caller, or None.
     """
@@ -81,13 +83,24 @@ class WireRequest:
     target: bytes
     scheme: bytes
     headers: Headers
-    body: Iterable[bytes] | AsyncIterable[bytes] | None = None
+    body: bytes | Iterable[bytes] | AsyncIterable[bytes] | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     trace: Any = None
 
 
+def is_plain(request: WireRequest) -> bool:
+    """Whether one request gets one response and nobody watches the wire: no CONNECT, no upgrade, no trace hook."""
+    if request.trace is not None:
+        return False
+    return request.method != b"CONNECT" and not any(name.lower() == b"upgrade" for name, _ in request.headers)
+
+
 class Body(Protocol):
     """A response body on the blocking path: iterate once, close always; closing early drops the connection."""
+
+    def whole(self) -> bytes | None:
+        """All of it, when it has come completely and nothing was taken yet; else None."""
+        ...
 
     def __iter__(self) -> Iterator[bytes]:
         """The chunks, transfer coding removed, content coding kept; raises ``WireError``."""
@@ -100,6 +113,10 @@ class Body(Protocol):
 
 class AsyncBody(Protocol):
     """A response body on the cooperative path; see ``Body``."""
+
+    def whole(self) -> bytes | None:
+        """See ``Body.whole``."""
+        ...
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The chunks; raises ``WireError``."""
@@ -166,7 +183,13 @@ class BlockingTransport(Protocol):
 
 
 class CooperativeTransport(Protocol):
-    """Sends from tasks, under asyncio or trio. Pools belong to the event loop they were made in."""
+    """Sends from tasks, under asyncio or trio. Pools belong to the event loop they were made in.
+
+    Attributes:
+        keeps_deadlines: It ends every operation at the exchange's deadline by itself; else the driver cancels it.
+    """
+
+    keeps_deadlines: bool
 
     async def send(self, target: Target, request: WireRequest) -> WireResponse:
         """As ``BlockingTransport.send``; cancellation at any await leaves no connection behind."""

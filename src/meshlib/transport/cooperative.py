@@ -1,25 +1,29 @@
-"""Moves bytes from tasks, under asyncio and trio: httpcore pools that belong to the event loop they were made in."""
+"""Moves bytes from tasks: a pool for each endpoint, in the event loop where it was made.
+
+HTTP/1.1 under asyncio takes our own protocol; HTTP/2, trio, upgrades and CONNECT take httpcore.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
-import anyio
-import httpcore
-
-from meshlib.transport.backends import PinnedAsyncBackend
-from meshlib.transport.base import Target, Timeouts, WireRequest, WireResponse
-from meshlib.transport.wire import as_httpcore, as_wire_error, count_response, pool_options
+from meshlib.transport.base import Target, WireRequest, WireResponse, is_plain
+from meshlib.transport.http1.asyncio_pools import EndpointPool
 
 __all__ = ["CooperativePools", "running_loop"]
 
-Pools = dict[Target, httpcore.AsyncConnectionPool]
+
+class _Pool(Protocol):
+    async def send(self, request: WireRequest) -> WireResponse: ...
+
+    async def aclose(self) -> None: ...
+
+
+Pools = dict[tuple[Target, bool], _Pool]
 
 
 def running_loop() -> Any:
@@ -33,9 +37,14 @@ def running_loop() -> Any:
 
 
 class CooperativePools:
-    """A ``CooperativeTransport`` on httpcore. Deadlines are the driver's: it cancels what takes too long."""
+    """A ``CooperativeTransport``."""
+
+    keeps_deadlines = True
 
     def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._loops: weakref.WeakKeyDictionary[Any, Pools] = weakref.WeakKeyDictionary()
@@ -57,20 +66,15 @@ class CooperativePools:
 
     async def send(self, target: Target, request: WireRequest) -> WireResponse:
         """See ``CooperativeTransport.send``."""
-        pools = self._pools()
-        pool = pools.get(target)
+        loop = running_loop()
+        pools = self._loops.get(loop) if self._pid == os.getpid() else None
+        if pools is None:
+            pools = self._pools_of(loop)
+        key = (target, is_plain(request))
+        pool = pools.get(key)
         if pool is None:
-            backend = PinnedAsyncBackend(target)
-            pool = pools[target] = httpcore.AsyncConnectionPool(network_backend=backend, **pool_options(target))
-        try:
-            response = await pool.handle_async_request(as_httpcore(target, request))
-        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-            raise as_wire_error(error, request.timeouts) from error
-        count_response(response)
-        version = response.extensions.get("http_version", b"HTTP/1.1")
-        reason = response.extensions.get("reason_phrase", b"")
-        body = _AsyncBody(response, request.timeouts)
-        return WireResponse(response.status, list(response.headers), body, version, reason, dict(response.extensions))
+            pool = pools[key] = _make(target, loop, ours=key[1])
+        return await pool.send(request)
 
     async def aclose(self) -> None:
         """See ``CooperativeTransport.aclose``."""
@@ -78,55 +82,16 @@ class CooperativePools:
         for pool in pools.values():
             await pool.aclose()
 
-    def _pools(self) -> Pools:
-        if self._pid != os.getpid():
-            self._lock = threading.Lock()
-            self._loops, self._users = weakref.WeakKeyDictionary(), weakref.WeakKeyDictionary()
-            self._pid = os.getpid()
-        loop = running_loop()
-        pools = self._loops.get(loop)
-        if pools is None:
-            with self._lock:
-                pools = self._loops.setdefault(loop, {})
-        return pools
+    def _pools_of(self, loop: Any) -> Pools:
+        if self._pid != os.getpid():  # a forked child leaves its parent's sockets alone
+            self._reset()
+        with self._lock:
+            return self._loops.setdefault(loop, {})
 
 
-class _AsyncBody:
-    """A response body; closing completes even when the task is being cancelled."""
+def _make(target: Target, loop: Any, *, ours: bool) -> _Pool:
+    if ours and not target.http2 and isinstance(loop, asyncio.AbstractEventLoop):
+        return EndpointPool(target, loop)
+    from meshlib.transport.kept.cooperative import AsyncKeptPool
 
-    def __init__(self, response: httpcore.Response, timeouts: Timeouts) -> None:
-        self._response = response
-        self._timeouts = timeouts
-        self._loop = running_loop()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._response.aiter_stream():
-                yield chunk
-        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-            raise as_wire_error(error, self._timeouts) from error
-
-    async def aclose(self) -> None:
-        """Give the connection back, or drop it when the body was not read to its end."""
-        with anyio.CancelScope(shield=True):
-            await self._response.aclose()
-
-    def abandon(self) -> None:
-        """Have the event loop close it soon, from whichever thread collects the garbage."""
-        loop = self._loop
-        with contextlib.suppress(Exception):  # a loop that is gone took its connections with it
-            if isinstance(loop, asyncio.AbstractEventLoop):
-                loop.call_soon_threadsafe(_spawn, self.aclose)
-            else:
-                import trio
-
-                loop.run_sync_soon(trio.lowlevel.spawn_system_task, self.aclose)
-
-
-_closing: set[asyncio.Task[None]] = set()
-
-
-def _spawn(close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    task = asyncio.ensure_future(close())
-    _closing.add(task)
-    task.add_done_callback(_closing.discard)
+    return AsyncKeptPool(target, loop)

@@ -68,7 +68,7 @@ async def _send(
     call: Call, attempt: Attempt, exchange: AsyncExchange[ReplyT, ResponseT], clock: Clock
 ) -> ReplyT | None:
     """The reply, or None when the attempt's deadline passed first."""
-    if attempt.deadline is None:
+    if attempt.deadline is None or exchange.keeps_deadlines:
         return await exchange.send(call, attempt)
     with anyio.move_on_after(attempt.deadline - clock.now()):
         return await exchange.send(call, attempt)

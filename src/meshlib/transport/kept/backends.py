@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 import time
@@ -11,7 +10,8 @@ from typing import Any
 
 import httpcore
 
-from meshlib.model.policy import ConnectionPool, TcpKeepalive
+from meshlib.model.policy import ConnectionPool
+from meshlib.transport import sockets
 from meshlib.transport.base import Target, Timeouts
 
 __all__ = ["Ageing", "Bounded", "PinnedAsyncBackend", "PinnedBackend"]
@@ -75,7 +75,7 @@ class PinnedBackend(httpcore.NetworkBackend):
         if target.address.startswith("unix://"):
             stream = self._inner.connect_unix_socket(target.address[7:], timeout)
         else:
-            options = _options(target.settings.tcp_keepalive)
+            options = sockets.socket_options(target.settings.tcp_keepalive)
             stream = self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
         return _BoundedStream(stream, self._bounded, Ageing(target.settings))
 
@@ -129,7 +129,7 @@ class PinnedAsyncBackend(httpcore.AsyncNetworkBackend):
         if target.address.startswith("unix://"):
             stream = await self._inner.connect_unix_socket(target.address[7:], timeout)
         else:
-            options = _options(target.settings.tcp_keepalive)
+            options = sockets.socket_options(target.settings.tcp_keepalive)
             stream = await self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
         return _AgeingStream(stream, Ageing(target.settings))
 
@@ -159,18 +159,3 @@ class _AgeingStream(httpcore.AsyncNetworkStream):
         if info == "is_readable" and self.ageing.is_old:
             return True
         return self._inner.get_extra_info(info)
-
-
-def _options(keepalive: TcpKeepalive | None) -> list[tuple[int, int, int]]:
-    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    if keepalive is None:
-        return options
-    options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
-    for name, value in (
-        ("TCP_KEEPCNT", keepalive.probes),
-        ("TCP_KEEPIDLE", keepalive.time),
-        ("TCP_KEEPINTVL", keepalive.interval),
-    ):
-        if value is not None and hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), max(1, round(value))))
-    return options

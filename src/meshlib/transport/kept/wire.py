@@ -10,7 +10,10 @@ import httpcore
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Target, Timeouts, WireError, WireRequest
 
-__all__ = ["as_httpcore", "as_wire_error", "count_response", "pool_options"]
+__all__ = ["ERRORS", "as_httpcore", "as_wire_error", "count_response", "pool_options"]
+
+ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
+"""What httpcore raises of the wire."""
 
 _FAILURES: tuple[tuple[type[Exception], Failure], ...] = (
     (httpcore.ConnectTimeout, Failure.CONNECT_TIMEOUT),

@@ -1,0 +1,106 @@
+"""Connections of one event loop to one endpoint each, made at need, the one used last reused first."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from time import monotonic
+from typing import Any
+
+from meshlib.dataplane.outcome import Failure
+from meshlib.transport.base import Target, Timeouts, WireError, WireRequest, WireResponse
+from meshlib.transport.http1.idle import Idle, connect_limit
+from meshlib.transport.http1.protocol import Connection
+from meshlib.transport.sockets import tune
+
+__all__ = ["EndpointPool"]
+
+_ATTEMPT_DELAY = 0.25
+"""Seconds before the next address of a name is tried beside the first (RFC 8305)."""
+
+
+class EndpointPool:
+    """The connections to one endpoint. How many there may be is decided before, by the cluster's gate."""
+
+    def __init__(self, target: Target, loop: asyncio.AbstractEventLoop) -> None:
+        self._target = target
+        self._loop = loop
+        self._idle: Idle[Connection] = Idle()
+        self._open: set[Connection] = set()
+        self._reaper: asyncio.TimerHandle | None = None
+
+    async def send(self, request: WireRequest) -> WireResponse:
+        """See ``CooperativeTransport.send``."""
+        connection = self._idle.take(monotonic())
+        if connection is None:
+            connection = await self._connect(request.timeouts)
+        return await connection.exchange(request)
+
+    async def _connect(self, timeouts: Timeouts) -> Connection:
+        limit, deadline_first = connect_limit(self._target, timeouts)
+        try:
+            async with asyncio.timeout(limit):
+                _, connection = await self._dial()
+        except TimeoutError as error:
+            failure = Failure.DEADLINE if deadline_first else Failure.CONNECT_TIMEOUT
+            raise WireError(failure, f"no connection within {limit:.3g} s", sent=False) from error
+        except (ssl.SSLError, ssl.CertificateError) as error:
+            raise WireError(Failure.TLS, f"TLS handshake failed: {error}", sent=False) from error
+        except OSError as error:
+            raise WireError(Failure.CONNECT, str(error), sent=False) from error
+        self._open.add(connection)
+        tune(connection.get_extra_info("socket"), self._target.settings.tcp_keepalive)
+        return connection
+
+    def _dial(self) -> Any:
+        target = self._target
+        name = target.server_name if target.tls is not None else None
+
+        def make() -> Connection:
+            return Connection(target, self._loop, self._give_back, self._forget)
+
+        if target.address.startswith("unix://"):
+            return self._loop.create_unix_connection(make, target.address[7:], ssl=target.tls, server_hostname=name)
+        return self._loop.create_connection(
+            make, target.address, target.port, ssl=target.tls, server_hostname=name, **_eyeballs(target.address)
+        )
+
+    def _give_back(self, connection: Connection) -> None:
+        self._idle.give(connection)
+        if self._reaper is None and connection.age.rests_until is not None:
+            self._reap_at(connection.age.rests_until)
+
+    def _forget(self, connection: Connection) -> None:
+        self._idle.drop(connection)
+        self._open.discard(connection)
+
+    def _reap_at(self, moment: float) -> None:
+        self._reaper = self._loop.call_later(max(0.0, moment - monotonic()), self._reap)
+
+    def _reap(self) -> None:
+        self._reaper = None
+        following = self._idle.reap(monotonic())
+        if following is not None:
+            self._reap_at(following)
+
+    async def aclose(self) -> None:
+        """Close every connection, those that carry an exchange included."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+            self._reaper = None
+        self._idle.clear()
+        for connection in list(self._open):
+            connection.abort()
+        await asyncio.sleep(0)  # lets the event loop close the sockets
+
+
+def _eyeballs(address: str) -> dict[str, Any]:
+    """For a name, try its addresses side by side; an IP address has nothing to race."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, address)
+        except OSError:
+            continue
+        return {}
+    return {"happy_eyeballs_delay": _ATTEMPT_DELAY, "interleave": 1}
