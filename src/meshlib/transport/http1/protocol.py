@@ -283,7 +283,8 @@ class Connection(asyncio.Protocol):
         try:
             await waiter
         finally:
-            self._waiter = None
+            if self._waiter is waiter:  # else the next exchange has begun, and waits for itself
+                self._waiter = None
         if body.error is not None:
             raise body.error
 
