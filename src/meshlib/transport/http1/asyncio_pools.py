@@ -41,7 +41,7 @@ class EndpointPool:
         limit, deadline_first = connect_limit(self._target, timeouts)
         try:
             async with asyncio.timeout(limit):
-                _, connection = await self._dial()
+                connection: Connection = (await self._dial())[1]
         except TimeoutError as error:
             failure = Failure.DEADLINE if deadline_first else Failure.CONNECT_TIMEOUT
             raise WireError(failure, f"no connection within {limit:.3g} s", sent=False) from error

@@ -269,9 +269,7 @@ class Connection(asyncio.Protocol):
 
     # Waiting --------------------------------------------------------------------------------------------------------
 
-    async def _wait(
-        self, body: StreamedBody, limit: float | None, failure: Failure = Failure.READ_TIMEOUT
-    ) -> None:
+    async def _wait(self, body: StreamedBody, limit: float | None, failure: Failure = Failure.READ_TIMEOUT) -> None:
         """Until something happened, at most ``limit`` seconds and not past the deadline."""
         if body.error is not None:
             raise body.error

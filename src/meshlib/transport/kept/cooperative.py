@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any
 
@@ -46,7 +46,7 @@ class AsyncKeptPool:
         await self._pool.aclose()
 
 
-async def _until(timeouts: Timeouts, work: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+async def _until(timeouts: Timeouts, work: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """``work``, cancelled at the deadline."""
     if timeouts.deadline is None:
         return await work(*args)
@@ -68,7 +68,7 @@ class _AsyncBody:
         try:
             while True:
                 try:
-                    chunk = await _until(self._timeouts, chunks.__anext__)  # type: ignore[attr-defined]
+                    chunk = await _until(self._timeouts, chunks.__anext__)
                 except StopAsyncIteration:
                     return
                 yield chunk
