@@ -21,10 +21,13 @@ from meshlib.model.hosts import HostIndex
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
-__all__ = ["ENDPOINT_KINDS", "Registry", "age"]
+__all__ = ["ENDPOINT_KINDS", "SERVICE_KINDS", "Registry", "age"]
 
 ENDPOINT_KINDS = frozenset({"EndpointSlice", "Endpoints", "WorkloadEntry", "Pod"})
 """Kinds whose change moves endpoints only."""
+
+SERVICE_KINDS = ("Service", "ServiceEntry")
+"""Kinds that declare services; a ServiceEntry may hold endpoints too."""
 
 _RESOLUTIONS = {
     EntryResolution.NONE: Resolution.NONE,
@@ -62,7 +65,8 @@ class Registry:
         self._domain = domain
         self._by_host: dict[str, list[Service]] = {}
         self._wildcards: HostIndex[str] = HostIndex()
-        self._addresses: dict[Network | Address, list[Service]] = {}
+        self._addresses: dict[Address, list[Service]] = {}
+        self._ranges: dict[Network, list[Service]] = {}
         self._entries: defaultdict[tuple[str, str], list[ServiceEntrySpec]] = defaultdict(list)
         self._read_services(resources)
         self._read_endpoints(resources)
@@ -70,7 +74,7 @@ class Registry:
     # Services -------------------------------------------------------------------------------------------------------
 
     def _read_services(self, resources: Sequence[Resource[Any]]) -> None:
-        for resource in sorted((r for r in resources if r.kind in ("Service", "ServiceEntry")), key=age):
+        for resource in sorted((r for r in resources if r.kind in SERVICE_KINDS), key=age):
             found = self._of_kubernetes(resource) if resource.kind == "Service" else self._of_entry(resource)
             for service in found:
                 if self.add(service) and resource.kind == "ServiceEntry":
@@ -101,9 +105,10 @@ class Registry:
         for address in service.addresses:
             with suppress(ValueError):
                 network = ip_network(address, strict=False)
-                single = network.prefixlen == network.max_prefixlen
-                key: Network | Address = network.network_address if single else network
-                self._addresses.setdefault(key, []).append(service)
+                if network.prefixlen == network.max_prefixlen:
+                    self._addresses.setdefault(network.network_address, []).append(service)
+                else:
+                    self._ranges.setdefault(network, []).append(service)
 
     def _of_kubernetes(self, resource: Resource[KubernetesServiceSpec]) -> Iterator[Service]:
         spec, metadata = resource.spec, resource.metadata
@@ -177,9 +182,9 @@ class Registry:
         """The service with that virtual IP, then those with a range around it, the smallest range first."""
         wanted = ip_address(address)
         yield from self._addresses.get(wanted, ())
-        ranges = [key for key in self._addresses if isinstance(key, IPv4Network | IPv6Network) and wanted in key]
-        for network in sorted(ranges, key=lambda network: -network.prefixlen):
-            yield from self._addresses[network]
+        around = [network for network in self._ranges if wanted in network]
+        for network in sorted(around, key=lambda network: -network.prefixlen):
+            yield from self._ranges[network]
 
     # Endpoints ------------------------------------------------------------------------------------------------------
 
@@ -212,7 +217,7 @@ class Registry:
             key = (service.namespace, service.host.partition(".")[0])
             slices = self._slices.get(key)
             if slices:
-                return from_slices(service, port, slices, self._pods)
+                return from_slices(service, port, sorted(slices, key=age), self._pods)
             return from_endpoints(service, port, self._endpoints.get(key, ()))
         entries = self._entries.get((service.host, service.namespace), ())
         found = [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from meshlib.config.compile import account
@@ -13,7 +12,7 @@ from meshlib.config.compile.endpoints import selects
 from meshlib.config.compile.http_hosts import HttpHosts
 from meshlib.config.compile.locality import assign, with_topology
 from meshlib.config.compile.policy_values import policy_values
-from meshlib.config.compile.registry import ENDPOINT_KINDS, Registry
+from meshlib.config.compile.registry import ENDPOINT_KINDS, SERVICE_KINDS, Registry
 from meshlib.config.compile.seen import Seen
 from meshlib.config.compile.services import Port, Resolution, Service
 from meshlib.config.compile.sidecar import Scope, scope_for
@@ -48,6 +47,8 @@ class Universe:
         namespace: For objects that name none.
         domain: DNS suffix of the cluster.
         mesh: Mesh-wide settings.
+        before: The one that this follows, of the same namespace and domain; indexes of kinds that did not change are
+            taken over.
     """
 
     def __init__(
@@ -56,25 +57,51 @@ class Universe:
         namespace: str = "default",
         domain: str = "cluster.local",
         mesh: MeshConfig | None = None,
+        before: Universe | None = None,
     ) -> None:
         self.mesh = mesh or MeshConfig()
         self.domain = domain
         self.namespace = namespace
-        self.registry = Registry(resources, namespace, domain)
-        defaults = self.mesh
-        self.virtual_services = VirtualServices(
-            resources, namespace, domain, defaults.default_virtual_service_export_to
-        )
-        self.destination_rules = DestinationRules(
-            resources, namespace, domain, defaults.default_destination_rule_export_to
-        )
-        self.sidecars = [resource for resource in resources if resource.kind == "Sidecar"]
+        self._kinds: dict[str, list[Resource[Any]]] = {}
+        for resource in resources:
+            self._kinds.setdefault(resource.kind, []).append(resource)
+        old = before if before is not None and before.mesh == self.mesh else None
+        self.registry = self._registry(old)
+        self.virtual_services = self._virtual_services(old)
+        self.destination_rules = self._destination_rules(old)
+        self.sidecars = self._of("Sidecar")
 
-    def with_endpoints(self, resources: Sequence[Resource[Any]]) -> Universe:
-        """The short way: the same routing, the endpoints of ``resources``."""
-        other = copy(self)
-        other.registry = self.registry.with_endpoints(resources)
-        return other
+    def _of(self, *kinds: str) -> list[Resource[Any]]:
+        return [resource for kind in kinds for resource in self._kinds.get(kind, ())]
+
+    def _same(self, old: Universe, kinds: Iterable[str]) -> bool:
+        """Whether the objects of these kinds are those of ``old``; quick for the very same Python objects."""
+        return all(self._kinds.get(kind) == old._kinds.get(kind) for kind in kinds)
+
+    def _registry(self, old: Universe | None) -> Registry:
+        if old is None or not self._same(old, SERVICE_KINDS):
+            return Registry(self._of(*SERVICE_KINDS, *ENDPOINT_KINDS), self.namespace, self.domain)
+        if self._same(old, ENDPOINT_KINDS):
+            return old.registry
+        return old.registry.with_endpoints(self._of(*ENDPOINT_KINDS))
+
+    def _virtual_services(self, old: Universe | None) -> VirtualServices:
+        if old is not None and self._same(old, ("VirtualService",)):
+            return old.virtual_services
+        exported, objects = self.mesh.default_virtual_service_export_to, self._of("VirtualService")
+        before = old.virtual_services if old is not None else None
+        return VirtualServices(objects, self.namespace, self.domain, exported, before)
+
+    def _destination_rules(self, old: Universe | None) -> DestinationRules:
+        if old is not None and self._same(old, ("DestinationRule",)):
+            return old.destination_rules
+        exported, objects = self.mesh.default_destination_rule_export_to, self._of("DestinationRule")
+        return DestinationRules(objects, self.namespace, self.domain, exported)
+
+    def has_routing_of(self, other: Universe) -> bool:
+        """Whether nothing but endpoints may differ between the two."""
+        kinds = (self._kinds.keys() | other._kinds.keys()) - ENDPOINT_KINDS
+        return self.mesh == other.mesh and self._same(other, kinds)
 
     def view(self, client: Client) -> View:
         """What ``client`` sees."""

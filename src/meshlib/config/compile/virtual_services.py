@@ -99,18 +99,39 @@ class RulesSeen:
 
 
 class VirtualServices:
-    """All VirtualServices that apply in the mesh."""
+    """All VirtualServices that apply in the mesh.
 
-    def __init__(self, resources: Iterable[Resource[Any]], namespace: str, domain: str, default: Sequence[str]) -> None:
+    Args:
+        resources: All objects.
+        namespace: For objects that name none.
+        domain: DNS suffix of the cluster.
+        default: The mesh's ``exportTo``.
+        before: Of the same namespace, domain and default; what it made of objects that did not change is taken over.
+    """
+
+    def __init__(
+        self,
+        resources: Iterable[Resource[Any]],
+        namespace: str,
+        domain: str,
+        default: Sequence[str],
+        before: VirtualServices | None = None,
+    ) -> None:
         objects = sorted((r for r in resources if r.kind == "VirtualService"), key=age)
         delegates = {(r.metadata.namespace or namespace, r.metadata.name): r for r in objects if not r.spec.hosts}
         self._views: dict[str, RulesSeen] = {}
+        known = before._by_spec() if before is not None else {}
         self._all = [
-            _rules(r, namespace, domain, tuple(r.spec.export_to or default), delegates, default)
+            _same_rules(known.get(id(r.spec)), r)
+            or _rules(r, namespace, domain, tuple(r.spec.export_to or default), delegates, default)
             for r in objects
             if r.spec.hosts and in_mesh(r.spec.gateways)
         ]
         self.gateway_only = tuple(r for r in objects if r.spec.hosts and not in_mesh(r.spec.gateways))
+
+    def _by_spec(self) -> dict[int, MeshRules]:
+        """By the identity of the message, which outlives a move in the file."""
+        return {id(rules.resource.spec): rules for rules in self._all}
 
     def __iter__(self) -> Iterator[MeshRules]:
         """Every one, by age."""
@@ -130,6 +151,13 @@ class VirtualServices:
         yield from private
         yield from (r for r in seen if id(r) not in chosen)
         yield from public
+
+
+def _same_rules(before: MeshRules | None, resource: Resource[VirtualServiceSpec]) -> MeshRules | None:
+    """What was made of the object before; None when it, or what it delegates to, may have changed."""
+    if before is None or before.resource.spec is not resource.spec or before.resource.metadata is not resource.metadata:
+        return None
+    return None if before.lost or any(rule.delegate for rule in before.http) else before
 
 
 def _rules(

@@ -20,9 +20,10 @@ from meshlib.config.resources.base import Message, ObjectMeta, Origin, Resource
 from meshlib.config.resources.bounds import MAX_BYTES, MAX_PROBLEMS, beyond
 from meshlib.config.resources.kinds import Kind, kind_of
 from meshlib.config.resources.yaml_lines import Document, Lines, documents
+from meshlib.config.resources.yaml_values import TextError
 from meshlib.model.problem import Problem, schema_error, schema_warning
 
-__all__ = ["Loaded", "load_dict", "load_file", "load_text"]
+__all__ = ["Loaded", "add_document", "decoded", "load_bytes", "load_dict", "load_file", "load_text", "refused"]
 
 
 class Loaded(NamedTuple):
@@ -45,15 +46,33 @@ def load_file(path: Path | str, *, strict: bool = False) -> Loaded:
 
 
 def load_bytes(raw: bytes, source: str, *, strict: bool = False) -> Loaded:
-    """The objects of a file's content; what is not UTF-8 is refused with the line where that shows."""
-    if len(raw) > MAX_BYTES:
-        return _refused(f"the file is larger than {MAX_BYTES} bytes", source)
+    """The objects of a file's content."""
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        return _refused(f"the file is not UTF-8: {error.reason} ({raw[error.start]:#04x})", source, line)
+        text = decoded(raw)
+    except TextError as error:
+        return refused(error, source)
     return load_text(text, source, strict=strict)
+
+
+def decoded(raw: bytes) -> str:
+    """The text of a file.
+
+    Raises:
+        TextError: It is too large, or not UTF-8.
+    """
+    if len(raw) > MAX_BYTES:
+        raise TextError(f"the file is larger than {MAX_BYTES} bytes")
+    try:
+        return raw.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start)
+        raise TextError(f"the file is not UTF-8: {error.reason} ({raw[error.start]:#04x})", line) from None
+
+
+def refused(error: TextError, source: str) -> Loaded:
+    """Nothing of the source could be read."""
+    line = None if error.line is None else error.line + 1
+    return Loaded([], [schema_error("", str(error), source, line)])
 
 
 def load_text(text: str, source: str = "<text>", *, strict: bool = False) -> Loaded:
@@ -65,7 +84,7 @@ def load_text(text: str, source: str = "<text>", *, strict: bool = False) -> Loa
         strict: Refuse objects with unknown fields, as Kubernetes' strict field validation does.
     """
     if len(text) > MAX_BYTES:
-        return _refused(f"the text is longer than {MAX_BYTES} characters", source)
+        return refused(TextError(f"the text is longer than {MAX_BYTES} characters"), source)
     loaded = Loaded([], [])
     for document in documents(text.removeprefix("\ufeff")):
         add_document(document, source, strict, loaded)
@@ -80,15 +99,11 @@ def add_document(document: Document, source: str, strict: bool, into: Loaded) ->
         _add(document.value, source, document.lines, "", strict, into)
 
 
-def _refused(message: str, source: str, line: int | None = None) -> Loaded:
-    return Loaded([], [schema_error("", message, source, line)])
-
-
 def load_dict(value: Mapping[str, Any], source: str = "<object>", *, strict: bool = False) -> Loaded:
     """The object, or the objects of the list, given as a plain mapping."""
     problem = beyond(value)
     if problem is not None:
-        return _refused(problem, source)
+        return refused(TextError(problem), source)
     loaded = Loaded([], [])
     _add(value, source, None, "", strict, loaded)
     return loaded

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.config.resources.yaml_lines import read
 from meshlib.model.problem import Problem, schema_error, schema_warning
 
 __all__ = ["PATH", "MeshSettings", "carries_mesh_config", "mesh_settings"]
@@ -32,10 +32,10 @@ def mesh_settings(resource: Resource[Any]) -> MeshSettings:
     """The settings in a ConfigMap; one without the key has Istio's defaults."""
     data = resource.spec.get("data")
     text = data.get("mesh", "") if isinstance(data, dict) else ""
-    try:
-        value = yaml.safe_load(str(text)) or {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return MeshSettings(None, [_error(resource, PATH, str(error).partition("\n")[0] or "not YAML")])
+    document = read(str(text), 1)
+    if document.error is not None:
+        return MeshSettings(None, [_error(resource, PATH, f"line {document.line} of the text: {document.error}")])
+    value = document.value or {}
     if not isinstance(value, dict):
         return MeshSettings(None, [_error(resource, PATH, f"expected a mapping, got {value!r}"[:200])])
     try:

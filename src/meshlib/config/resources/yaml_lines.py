@@ -20,7 +20,7 @@ from yaml.events import (
 from meshlib.config.resources.bounds import beyond
 from meshlib.config.resources.yaml_values import NO_DOCUMENT, TextError, read_value
 
-__all__ = ["Document", "Lines", "documents"]
+__all__ = ["Document", "Lines", "documents", "pieces", "read"]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SPLIT = re.compile(r"^---(?=\s|$)", re.MULTILINE)
@@ -54,6 +54,10 @@ class Lines:
         """The same for an object inside this one."""
         return Lines(self.text, self.first, root)
 
+    def moved(self, lines: int) -> Lines:
+        """The same for a document that stands so many lines further down."""
+        return Lines(self.text, self.first + lines, self.root)
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -74,17 +78,15 @@ class Document:
 
 def documents(text: str) -> Iterator[Document]:
     """Every document of ``text``; one that cannot be read does not hide the others."""
-    if text.lstrip()[:1] in ("{", "["):
-        found = _read_json(text)
-        if found is not None:
-            yield found
-            return
     for piece, first in pieces(text):
         yield read(piece, first)
 
 
 def pieces(text: str) -> Iterator[tuple[str, int]]:
     """The text of every document, with the line that it starts on; empty ones and directives are left out."""
+    if text[:1] in ("{", "[") and "\n---" not in text:
+        yield text, 1
+        return
     first = 1
     for piece in _SPLIT.split(text):
         if piece.strip() and not _only_directives(piece):
@@ -98,6 +100,9 @@ def _only_directives(piece: str) -> bool:
 
 def read(text: str, first: int) -> Document:
     """One document, that starts on line ``first``."""
+    found = _read_json(text, first) if text.lstrip()[:1] in ("{", "[") else None
+    if found is not None:
+        return found
     try:
         value = read_value(text)
         return Document(None if value is NO_DOCUMENT else value, Lines(text, first), line=first)
@@ -129,7 +134,7 @@ def _unreadable(text: str, first: int, error: Exception) -> Document:
 # JSON ---------------------------------------------------------------------------------------------------------------
 
 
-def _read_json(text: str) -> Document | None:
+def _read_json(text: str, first: int) -> Document | None:
     """A JSON text, some thirty times as fast as by way of YAML; None when it is none, which may still be YAML."""
     try:
         value = json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
@@ -137,8 +142,8 @@ def _read_json(text: str) -> Document | None:
         return None
     problem = beyond(value)
     if problem is not None:
-        return _refused(problem, 1, None, None)
-    return Document(value, Lines(text, 1))
+        return _refused(problem, first, None, None)
+    return Document(value, Lines(text, first), line=first)
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
