@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -187,3 +188,17 @@ spec: {selector: {matchLabels: {gateway.networking.k8s.io/gateway-name: g}}}
 """
     text = gateway % ("a", 443, "a.com") + gateway % ("b", 443, "b.com") + policy
     assert [code for code, _, _ in found(text, "IST0138", "IST0166")] == ["IST0138", "IST0138", "IST0166"]
+
+
+def test_the_page_lists_every_code_and_says_of_every_other_why_not(shared_data):
+    page = (Path(__file__).parents[2] / "docs" / "analyze.md").read_text("utf-8")
+    messages = json.loads((shared_data / "analyze/messages.json").read_text("utf-8"))["cases"]
+    assert not [each["code"] for each in messages if each["code"] not in page]
+    found, missing = page.partition("| not found | why |")[::2]
+    by_validation = {"IST0106", "IST0133"}
+    for code in {each["code"] for each in messages}:
+        assert (code in found) is (code in CODES or code in by_validation), code
+        assert (code in found) is not (code in missing.partition("Where one file")[0]), code
+    for code, (name, level) in CODES.items():
+        if code.startswith("MESH"):
+            assert f"| {code} | {name} | {level.value} |" in page

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from meshlib.config.analyze import analyze
+from meshlib.config.analyze import ANALYZERS, analyze
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.load import load_text
 from meshlib.errors import ConfigError
@@ -45,6 +45,7 @@ def findings(
     strict: bool = False,
     suppress: Sequence[str] = (),
     not_honoured: bool = True,
+    everything: bool = False,
 ) -> Analysis:
     """What is wrong with the objects of all files and folders, taken together.
 
@@ -55,6 +56,7 @@ def findings(
         strict: Unknown fields are errors.
         suppress: ``CODE=Kind name.namespace``, each silences a code for the objects that it names.
         not_honoured: Whether fields that meshlib does not act upon are found too.
+        everything: Run the analyzers that are left out by default, too.
 
     Raises:
         ConfigError: A path does not exist, or holds no YAML file, or the mesh configuration is no mapping, or a
@@ -77,6 +79,7 @@ def findings(
         mesh=_mesh(mesh_config),
         suppress=suppress,
         not_honoured=not_honoured,
+        only=ANALYZERS if everything else None,
     )
     return analysis
 

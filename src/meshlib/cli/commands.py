@@ -161,6 +161,7 @@ for _name, _help in (
 @click.option(
     "--not-honoured/--no-not-honoured", default=True, help="Whether to tell of fields that meshlib does not act upon."
 )
+@click.option("--all", "everything", is_flag=True, help="Also annotations in alpha and sidecar injection.")
 @click.option("--no-color", is_flag=True, help="No colours, even on a terminal.")
 @click.option(
     "--failure-threshold",
@@ -176,6 +177,7 @@ def analyze(
     strict: bool,
     suppress: tuple[str, ...],
     not_honoured: bool,
+    everything: bool,
     no_color: bool,
     failure_threshold: str,
     output: str,
@@ -189,7 +191,13 @@ def analyze(
 
     done = _usable(
         lambda: analysis.findings(
-            paths, namespace, mesh_config, strict=strict, suppress=suppress, not_honoured=not_honoured
+            paths,
+            namespace,
+            mesh_config,
+            strict=strict,
+            suppress=suppress,
+            not_honoured=not_honoured,
+            everything=everything,
         )
     )
     if output == "json":

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from meshlib.config.analyze.credentials import unusable
 from meshlib.config.analyze.workloads import Workload, pods
 from meshlib.config.analyze.world import ISTIO, Item, World, selects
 from meshlib.model.hosts import matches
@@ -97,13 +98,17 @@ def gateway_ports(world: World) -> Iterator[Problem]:
         selector = gateway.spec.get("selector") or {}
         selected = _selected(world, gateway, everyone)
         if not selected:
-            yield gateway.missing("workload with the labels", _pairs(selector), "spec.selector")
+            yield _without_pods(gateway)
             continue
         open_ports = _service_ports(world, selected)
         for number, _, port in _ports(gateway):
             if port not in open_ports:
                 message = f"port {port} is on no Service of the pods with {_pairs(selector)}"
                 yield gateway.report("IST0162", f"spec.servers[{number}].port.number", message)
+
+
+def _without_pods(gateway: Item) -> Problem:
+    return gateway.missing("workload with the labels", _pairs(gateway.spec.get("selector") or {}), "spec.selector")
 
 
 def _service_ports(world: World, selected: Sequence[Workload]) -> set[int]:
@@ -171,6 +176,8 @@ def gateway_secrets(world: World) -> Iterator[Problem]:
     everyone = pods(world)
     for gateway in world.of("Gateway", ISTIO):
         spaces = sorted({pod.namespace for pod in _selected(world, gateway, everyone)})
+        if not spaces:
+            yield _without_pods(gateway)
         for number, server, _ in _ports(gateway):
             name = (server.get("tls") or {}).get("credentialName")
             if name and spaces:
@@ -182,9 +189,9 @@ def _secret(world: World, gateway: Item, path: str, name: str, spaces: Sequence[
     if not found:
         yield gateway.missing("credential", name, path)
     for secret in found:
-        held = {**(secret.resource.spec.get("data") or {}), **(secret.resource.spec.get("stringData") or {})}
-        if not ({"tls.crt", "tls.key"} <= held.keys() or {"cert", "key"} <= held.keys()):
-            yield gateway.report("IST0161", path, f"secret {name!r} does not hold tls.crt and tls.key")
+        reason = unusable(secret.resource.spec, world.now)
+        if reason:
+            yield gateway.report("IST0161", path, f"secret {name!r}: {reason}")
 
 
 def repeated_certificates(world: World) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import yaml
@@ -15,6 +16,7 @@ from meshlib.config.analyze import (
     destinations,
     gateways,
     in_force,
+    injection,
     pitfalls,
     platform,
     rules,
@@ -69,6 +71,7 @@ ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
     "gateway.ConflictingGatewayAnalyzer": (gateways.conflicting_gateways,),
     "gateway.IngressGatewayPortAnalyzer": (gateways.gateway_ports,),
     "gateway.SecretAnalyzer": (gateways.gateway_secrets,),
+    "injection.Analyzer": (injection.injection,),
     "k8sgateway.CRDVersionAnalyzer": (platform.gateway_api_versions,),
     "k8sgateway.SelectorAnalyzer": (selectors.selectors_of_gateways,),
     "meshlib.ClientPolicies": (
@@ -110,8 +113,8 @@ ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
 }
 """Istio's names of the analyzers -> ours; ``authz.MutualTLS`` and ``meshlib.*`` are our own."""
 
-ON_DEMAND = frozenset({"annotations.AlphaAnalyzer"})
-"""Analyzers that run only when they are named."""
+ON_DEMAND = frozenset({"annotations.AlphaAnalyzer", "injection.Analyzer"})
+"""Analyzers that run only when they are named: they find something in every mesh, mostly nothing of concern."""
 
 
 def analyze(
@@ -123,6 +126,7 @@ def analyze(
     only: Collection[str] | None = None,
     suppress: Sequence[str] = (),
     not_honoured: bool = True,
+    now: datetime | None = None,
 ) -> list[Problem]:
     """What ``istioctl analyze`` would say of these objects, as if they were all there is. Pure.
 
@@ -134,13 +138,14 @@ def analyze(
         only: Names of ``ANALYZERS``; None runs all but those ``ON_DEMAND``.
         suppress: ``CODE=Kind name.namespace``, each silences a code for the objects that it names; ``*`` is any text.
         not_honoured: Whether to tell of fields and kinds that meshlib does not act upon (MESH010, MESH011).
+        now: What certificates are judged by; None is the present.
 
     Raises:
         ConfigError: An entry of ``suppress`` is of another form.
     """
     settings = _mesh_config(resources) if mesh is None else mesh
     chosen, repeated = distinct(resources, namespace)
-    world = World(with_defaults(chosen), namespace, settings, everywhere=resources)
+    world = World(with_defaults(chosen), namespace, settings, everywhere=resources, now=now)
     names = set(ANALYZERS) - ON_DEMAND if only is None else set(only)
     names -= set() if not_honoured else {_NOT_HONOURED}
     found = [*loading, *repeated]

@@ -13,9 +13,9 @@ from meshlib.config.analyze.world import Item, World, selects
 from meshlib.config.compile.services import AppProtocol, kubernetes_protocol
 from meshlib.model.problem import Problem
 
-__all__ = ["application_users", "deployments", "port_names", "service_entry_addresses"]
+__all__ = ["SYSTEM", "application_users", "deployments", "port_names", "service_entry_addresses"]
 
-_SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
+SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 
 
 def port_names(world: World) -> Iterator[Problem]:
@@ -31,7 +31,7 @@ def _is_part_of_the_mesh(world: World, item: Item) -> bool:
     """Kubernetes' and Istio's own services, and those of generated gateways."""
     istios = "istio" in item.labels or item.labels.get("release") == "istio"
     generated = "gateway.istio.io/managed" in item.labels
-    return item.namespace in _SYSTEM or generated or (item.namespace == world.root and istios)
+    return item.namespace in SYSTEM or generated or (item.namespace == world.root and istios)
 
 
 def _port_name(item: Item, path: str, port: Any) -> Iterator[Problem]:

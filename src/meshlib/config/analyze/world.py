@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -77,6 +78,7 @@ class World:
         namespace: See below.
         mesh: See below.
         domain: See below.
+        now: See below.
         everywhere: The objects of all clusters, several of a name: Services with the label of their cluster.
 
     Attributes:
@@ -85,6 +87,7 @@ class World:
         domain: The cluster domain.
         mesh: MeshConfig as a plain mapping.
         root: The root namespace.
+        now: What certificates are judged by.
     """
 
     def __init__(
@@ -94,8 +97,10 @@ class World:
         mesh: Mapping[str, Any],
         domain: str = "cluster.local",
         everywhere: Iterable[Resource[Any]] = (),
+        now: datetime | None = None,
     ) -> None:
         self.namespace, self.domain, self.mesh = namespace, domain, mesh
+        self.now = now if now is not None else datetime.now(UTC)
         self.root = str(mesh.get("rootNamespace") or "istio-system")
         self.items = [Item(each, _spec(each), each.metadata.namespace or namespace) for each in resources]
         self._kinds: dict[str, list[Item]] = {}
