@@ -45,11 +45,11 @@ def texts(changed=None, status=200):
 @pytest.fixture
 def asked(monkeypatch):
     """Which objects were checked, which made into rules, which into services."""
-    seen = {"validate": [], "_rules": [], "_of_kubernetes": []}
+    seen = {"validate": [], "_rules": [], "of_kubernetes": []}
     for owner, name, pick in (
         (merge, "validate", 0),
         (virtual_services, "_rules", 0),
-        (registry.Registry, "_of_kubernetes", 1),
+        (registry, "of_kubernetes", 0),
     ):
         real = getattr(owner, name)
 
@@ -68,7 +68,7 @@ def test_a_changed_rule_is_checked_and_indexed_alone(asked):
     for found in asked.values():
         found.clear()
     second = fed.publish(*texts("s7", 201))
-    assert asked == {"validate": ["s7"], "_rules": ["s7"], "_of_kubernetes": []}
+    assert asked == {"validate": ["s7"], "_rules": ["s7"], "of_kubernetes": []}
     assert second.routing is not first.routing
     assert second.virtual_host("s7", 9080).routes[0].action.status == 201
     assert second.virtual_host("s8", 9080).routes[0].action.status == 200
@@ -81,7 +81,7 @@ def test_objects_that_only_moved_are_not_checked_again(asked):
         found.clear()
     assert fed.publish("# a comment\n\n" + texts()[0], *texts()[1:]) is None
     assert asked["validate"] == ["s0"], "its own text changed"
-    assert asked["_rules"] == asked["_of_kubernetes"] == []
+    assert asked["_rules"] == asked["of_kubernetes"] == []
 
 
 def test_changed_endpoints_touch_no_rule(asked):
@@ -93,7 +93,7 @@ def test_changed_endpoints_touch_no_rule(asked):
     parts[30] = endpoint_slice("s0", "v1", ("10.0.0.9", 80))
     second = fed.publish(*parts)
     assert second.routing is first.routing
-    assert asked == {"validate": ["s0-v1-0"], "_rules": [], "_of_kubernetes": []}
+    assert asked == {"validate": ["s0-v1-0"], "_rules": [], "of_kubernetes": []}
     (group,) = second.assignment("outbound|9080||s0.default.svc.cluster.local")
     assert [endpoint.address for endpoint in group.endpoints] == ["10.0.0.9"]
 

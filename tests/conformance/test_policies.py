@@ -36,7 +36,7 @@ def _mirror(case):
     rule = HTTPRoute.model_validate(
         json.loads(json.dumps(given).replace("40.0", "40").replace('Percent": 0.0', 'Percent": 0'))
     )
-    actions = Actions(lambda to: f"outbound|80||{to.host}", lambda _: None, None)
+    actions = Actions(lambda to: f"outbound|80||{to.host}", lambda *_: (), None)
     shares = [mirror.parts_per_million for mirror in actions.translate(rule, 80)[0].mirrors]
     assert shares == ([] if case["expect"] is None else [parts(case["expect"])])
 

@@ -13,7 +13,7 @@ from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Assignment, Endpoint, LocalityEndpoints
 from meshlib.model.policy import RetryPolicy
 from meshlib.model.route import Forward, Route, RouteMatch, VirtualHost, WeightedCluster
-from meshlib.model.snapshot import OutboundPolicy, Snapshot
+from meshlib.model.snapshot import OutboundPolicy, PathNormalization, Snapshot
 from meshlib.model.tcp import TcpHost
 
 NAME = "outbound|80||svc"
@@ -26,6 +26,7 @@ class World:
         self, routes: Iterable[Route], clusters: dict[str, tuple[Cluster, Assignment]], policy: str = "ALLOW_ANY"
     ) -> None:
         self.outbound_policy = OutboundPolicy[policy]
+        self.path_normalization = PathNormalization.BASE
         self.host = VirtualHost("svc", 80, tuple(routes), "default/svc", "svc")
         self.clusters = clusters
 

@@ -30,10 +30,12 @@ class Options:
     Attributes:
         client: Who calls.
         mesh: Mesh-wide settings; None takes them from a ConfigMap ``istio``, else Istio's defaults.
+        revision: Control plane revision whose objects count beside those of no revision; ``""`` takes all.
     """
 
     client: Client
     mesh: MeshConfig | None = None
+    revision: str = ""
 
 
 class Feed:
@@ -77,7 +79,15 @@ class Feed:
         version = self.snapshot.version + 1 if self.snapshot is not None else 1
         client, before = self.options.client, self.universe
         mesh = self.options.mesh or _mesh_config(resources)
-        self.universe = Universe(resources, client.namespace, client.cluster_domain, mesh, before)
+        self.universe = Universe(
+            resources,
+            client.namespace,
+            client.cluster_domain,
+            mesh,
+            before,
+            cluster=client.cluster,
+            revision=self.options.revision,
+        )
         same_routing = before is not None and self.universe.has_routing_of(before)
         routing = self.snapshot.routing if self.snapshot is not None and same_routing else None
         self._in_force = resources

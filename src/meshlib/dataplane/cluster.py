@@ -63,6 +63,11 @@ class PreparedCluster:
             return None
         return state.gate(limits.max_connections, limits.max_pending_requests)
 
+    def trust(self, fresh: Cluster | None) -> None:
+        """Take over the TLS of the same cluster compiled anew; its other settings do not depend on endpoints."""
+        if fresh is not None and fresh.tls != self.cluster.tls:
+            self.cluster = fresh
+
     def update(self, assignment: Assignment, now: float, rng: random.Random) -> None:
         """New endpoints: known ones keep their counters; the picker is replaced by one assignment."""
         self.assignment = assignment

@@ -8,6 +8,7 @@ from typing import Any
 
 from meshlib.dataplane.decision import MATCHES, Decision, DecisionDestination, RuleVerdict, headers_dict
 from meshlib.dataplane.matchers import Clause
+from meshlib.dataplane.path import may_change, normalize_path
 from meshlib.dataplane.policies.hash_key import hash_key
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
 from meshlib.dataplane.reply import path_after, redirect_reply
@@ -30,6 +31,8 @@ def explain(prepared: Prepared, request: Request, now: float = NEVER) -> Decisio
     why_host = prepared.snapshot.informed.host_reasons(request.host, request.port)
     if host is None:
         return _unknown(prepared, request, why_host)
+    if may_change(request.path):
+        request.path = normalize_path(request.path, prepared.snapshot.path_normalization)
     chosen, rules = _match(host, request)
     if chosen is None:
         return Decision(

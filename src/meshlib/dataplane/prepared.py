@@ -197,11 +197,15 @@ class Prepared:
             return self._prepare_cluster(name)
 
     def with_endpoints(self, snapshot: Snapshot, now: float) -> Prepared:
-        """The short way: same routes and clusters, new endpoints; only pickers whose set changed are rebuilt."""
+        """The short way: same routes and clusters, new endpoints; only pickers whose set changed are rebuilt.
+
+        With the endpoints may change whom a cluster trusts: the identities of its servers are those of its endpoints.
+        """
         with self._lock:
             self.snapshot = snapshot
             for name, cluster in self._clusters.items():
                 if cluster is not None:
+                    cluster.trust(snapshot.cluster(name))
                     cluster.update(snapshot.assignment(name), now, self._rng)
         return self
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-__all__ = ["Request", "normalize_path", "request_of", "split_host"]
-
-_DOTS = re.compile(r"/\.{1,2}(?=/|$)")
-_UNRESERVED = re.compile(r"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE])")
+__all__ = ["Request", "request_of", "split_host"]
 
 
 class Request:
@@ -21,7 +17,7 @@ class Request:
         authority: Host header as sent, port included.
         host: ``authority`` in lower case without port; the key of the host look-up.
         port: Port the client addressed (of the URL, not of the Host header).
-        path: Path and query, normalized as a sidecar does it.
+        path: Path and query; routing normalizes it as the mesh asks for, so that what is matched is what is sent.
         raw_headers: What the client will send, names in any case.
         replayable: Whether the body can be sent a second time.
         body_started: Set by the face as soon as a byte of a one-shot body was taken from its source.
@@ -63,7 +59,7 @@ class Request:
         self.authority = authority
         self.host = split_host(authority) if host is None else host
         self.port = port
-        self.path = path if _is_normal(path) else normalize_path(path)
+        self.path = path
         self.raw_headers = raw_headers
         self.replayable = replayable
         self.body_started = False
@@ -115,33 +111,3 @@ def split_host(authority: str) -> str:
     if ":" in host:  # a bare IPv6 address has no port
         return f"{host}:{port}"
     return host.rstrip(".")
-
-
-def _is_normal(path: str) -> bool:
-    return "/." not in path and "%" not in path and "\\" not in path
-
-
-def normalize_path(target: str) -> str:
-    """RFC 3986 dot segments removed, percent-coded unreserved characters decoded, backslashes turned; query kept.
-
-    Source: Istio MeshConfig ``pathNormalization`` BASE, Envoy ``normalize_path``.
-    """
-    path, mark, query = target.partition("?")
-    path = _UNRESERVED.sub(lambda hit: unquote(hit.group()), path).replace("\\", "/")
-    if _DOTS.search(path):
-        path = _remove_dot_segments(path)
-    return path + mark + query
-
-
-def _remove_dot_segments(path: str) -> str:
-    kept: list[str] = []
-    segments = path.split("/")
-    for segment in segments:
-        if segment == "..":
-            if len(kept) > 1:
-                kept.pop()
-        elif segment != ".":
-            kept.append(segment)
-    if segments[-1] in (".", ".."):
-        kept.append("")
-    return "/".join(kept) or "/"

@@ -6,6 +6,7 @@ import random
 
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.events import Observer
+from meshlib.dataplane.path import may_change, normalize_path
 from meshlib.dataplane.policies.hash_key import hash_key
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
 from meshlib.dataplane.reply import LocalReply, abort_reply, direct_reply, redirect_reply
@@ -31,6 +32,8 @@ def begin(
     if host is None:
         _refuse_unknown(prepared, request)
         return None
+    if may_change(request.path):
+        request.path = normalize_path(request.path, prepared.snapshot.path_normalization)
     bound = host.find(request, rng)
     destination = bound.draw(rng) if bound is not None else None
     call = Call(request, host.host, bound, destination, now, rng)

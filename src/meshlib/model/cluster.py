@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from meshlib.model.policy import CircuitBreaker, ConnectionPool, LoadBalancer, OutlierDetection, Tls
+from meshlib.model.client_policy import NO_CLIENT_POLICY, ClientPolicy
+from meshlib.model.policy import CircuitBreaker, ConnectionPool, LoadBalancer, OutlierDetection, Tls, Tunnel
 
 __all__ = ["Cluster", "ClusterName", "Discovery", "Protocol", "cluster_name", "parse_cluster_name", "sni_name"]
 
@@ -52,6 +53,9 @@ class Cluster:
         target_port: ORIGINAL_DST only: replaces the port that the caller dialled; 0 keeps it.
         namespace: Namespace of the service, ``""`` when it has none.
         external: The service lies outside the mesh (ServiceEntry ``MESH_EXTERNAL``).
+        tunnel: Raw TCP only: where it is carried to, inside HTTP; None sends it as it is.
+        dns_refresh: DNS only: seconds after which a look-up that failed is repeated; answers hold as long as they say.
+        client_policy: What the client does beyond a sidecar.
         origins: Field -> object and field that its value came from, for ``explain``.
     """
 
@@ -69,6 +73,9 @@ class Cluster:
     target_port: int = 0
     namespace: str = ""
     external: bool = False
+    tunnel: Tunnel | None = None
+    dns_refresh: float = 60.0
+    client_policy: ClientPolicy = NO_CLIENT_POLICY
     origins: tuple[tuple[str, str], ...] = ()
 
 

@@ -72,6 +72,7 @@ class Endpoint:
         accepts_mtls: Whether it speaks Istio mutual TLS (label ``security.istio.io/tlsMode: istio``).
         network: Istio network id, ``""`` for the default.
         workload: Names for telemetry and identity.
+        hostname: First label of its own DNS name below a headless service, ``""`` when it has none.
     """
 
     address: str
@@ -83,6 +84,7 @@ class Endpoint:
     accepts_mtls: bool = False
     network: str = ""
     workload: Workload = Workload()
+    hostname: str = ""
 
     @property
     def key(self) -> str:

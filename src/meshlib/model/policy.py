@@ -16,6 +16,7 @@ __all__ = [
     "Delay",
     "Fault",
     "HashKey",
+    "Http2KeepAlive",
     "LoadBalancer",
     "OutlierDetection",
     "RetryBudget",
@@ -24,6 +25,8 @@ __all__ = [
     "TcpKeepalive",
     "Tls",
     "TlsMode",
+    "Tunnel",
+    "ZoneAware",
 ]
 
 
@@ -71,10 +74,12 @@ class RetryBudget:
     Attributes:
         ratio: Share of the active requests, 0..1.
         min_concurrency: Retries always allowed.
+        interval: Seconds over which requests are counted; 0 counts those under way now.
     """
 
     ratio: float = 0.2
     min_concurrency: int = 3
+    interval: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +231,17 @@ class SlowStart:
 
 
 @dataclass(frozen=True, slots=True)
+class ZoneAware:
+    """Prefer endpoints of the caller's zone in proportion to what each zone can take (Envoy zone-aware routing).
+
+    Attributes:
+        min_cluster_size: With fewer endpoints at priority 0 all zones are alike.
+    """
+
+    min_cluster_size: int = 6
+
+
+@dataclass(frozen=True, slots=True)
 class LoadBalancer:
     """How one endpoint is picked among the healthy ones.
 
@@ -238,6 +254,7 @@ class LoadBalancer:
         panic_ratio: Below this share of healthy endpoints all are used; 0 never does (Istio's default).
         locality_weighted: Draw a locality by weight first, then an endpoint inside it.
         overprovisioning: Health that counts as full is 1/overprovisioning; Envoy's 140 percent.
+        zone_aware: Inside priority 0, see ``ZoneAware``; None takes all zones for alike.
     """
 
     kind: BalancerKind = BalancerKind.LEAST_REQUEST
@@ -248,6 +265,7 @@ class LoadBalancer:
     panic_ratio: float = 0.0
     locality_weighted: bool = False
     overprovisioning: float = 1.4
+    zone_aware: ZoneAware | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +275,14 @@ class TcpKeepalive:
     probes: int | None = None
     time: float | None = None
     interval: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Http2KeepAlive:
+    """HTTP/2 PING every ``interval`` seconds; without an answer in ``timeout`` seconds the connection is closed."""
+
+    interval: float
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +296,8 @@ class ConnectionPool:
         max_requests_per_connection: 1 switches keep-alive off.
         max_concurrent_streams: HTTP/2 only.
         tcp_keepalive: None leaves keepalive off.
+        http2_keepalive: HTTP/2 only; None sends no PING.
+        proxy_protocol: Version, 1 or 2, of the PROXY header written first on each connection; 0 writes none.
     """
 
     connect_timeout: float = 10.0
@@ -278,10 +306,24 @@ class ConnectionPool:
     max_requests_per_connection: int | None = None
     max_concurrent_streams: int | None = None
     tcp_keepalive: TcpKeepalive | None = None
+    http2_keepalive: Http2KeepAlive | None = None
+    proxy_protocol: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """Carry raw TCP to ``host``:``port`` inside an HTTP request (``CONNECT`` or ``POST``) to the endpoint."""
+
+    host: str
+    port: int
+    method: str = "CONNECT"
 
 
 class TlsMode(Enum):
-    """Istio's ``ClientTLSSettings.mode``; ``AUTO`` is auto mTLS, decided per endpoint."""
+    """Istio's ``ClientTLSSettings.mode``.
+
+    ``AUTO`` is automatic mutual TLS: ``ISTIO_MUTUAL`` to endpoints that accept it, plaintext to the others.
+    """
 
     DISABLE = "DISABLE"
     SIMPLE = "SIMPLE"
@@ -292,26 +334,43 @@ class TlsMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """TLS to the endpoints of a cluster (Istio ``ClientTLSSettings``).
+    """TLS to the endpoints of a cluster, every default of Istio filled in (``ClientTLSSettings``).
 
     Attributes:
         mode: See ``TlsMode``.
         sni: Server name to send; empty means the request's host.
-        subject_alt_names: The certificate must carry one of these; empty means the host itself.
-        ca_certificates: PEM file of trusted roots; empty means the system's.
-        client_certificate: PEM file, ``MUTUAL`` only.
-        private_key: PEM file, ``MUTUAL`` only.
+        subject_alt_names: The certificate must carry one of these, compared exactly; empty asks for none.
+        verify_host: The certificate must also be for the request's host (Envoy ``auto_san_validation``); ``SIMPLE``
+            and ``MUTUAL`` only, a peer of the mesh is known by its identity.
+        ca_certificates: PEM file of trusted roots; empty means the system's, or for mutual TLS of the mesh the mesh's.
+        client_certificate: PEM file of what is shown; empty for ``SIMPLE``, and for the mesh's own certificate.
+        private_key: PEM file, with ``client_certificate``.
         credential_name: Kubernetes secret that holds the above.
         verify: False accepts any certificate (``insecureSkipVerify``).
         ca_crl: PEM file of revoked certificates, or empty.
+        min_version: ``TLSV1_2`` or ``TLSV1_3``; empty means TLS 1.2.
+        cipher_suites: OpenSSL names for TLS 1.2; empty means the library's.
+        ecdh_curves: OpenSSL names; empty means the library's.
+        refused: Why nothing may be sent at all, where a sidecar would silently send plaintext; empty when usable.
     """
 
     mode: TlsMode = TlsMode.DISABLE
     sni: str = ""
     subject_alt_names: tuple[str, ...] = ()
+    verify_host: bool = True
     ca_certificates: str = ""
     client_certificate: str = ""
     private_key: str = ""
     credential_name: str = ""
     verify: bool = True
     ca_crl: str = ""
+    min_version: str = ""
+    cipher_suites: tuple[str, ...] = ()
+    ecdh_curves: tuple[str, ...] = ()
+    refused: str = ""
+
+    def towards(self, accepts_mtls: bool) -> TlsMode:
+        """The mode towards an endpoint, by whether it accepts mutual TLS of the mesh; never ``AUTO``."""
+        if self.mode is not TlsMode.AUTO:
+            return self.mode
+        return TlsMode.ISTIO_MUTUAL if accepts_mtls else TlsMode.DISABLE

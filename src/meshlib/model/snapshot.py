@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Assignment, Locality, no_labels
@@ -18,7 +18,15 @@ from meshlib.model.informed import UNINFORMED, Informed, Uninformed
 from meshlib.model.route import VirtualHost
 from meshlib.model.tcp import TcpHost
 
-__all__ = ["ANYONE", "EMPTY", "Client", "OutboundPolicy", "Snapshot", "Source"]
+__all__ = ["ANYONE", "EMPTY", "CertificateFiles", "Client", "OutboundPolicy", "PathNormalization", "Snapshot", "Source"]
+
+
+class CertificateFiles(NamedTuple):
+    """PEM files that stand for a workload's identity, for one that the mesh's CA does not sign."""
+
+    chain: str
+    key: str
+    roots: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,8 @@ class Client:
         network: Istio network id.
         cluster: Kubernetes cluster id.
         node: Kubernetes node name, for ``internalTrafficPolicy: Local``.
+        certificate: Files with the caller's identity (Istio's ``TLS_CLIENT_CERT_CHAIN`` and kin); None takes the
+            identity that the mesh's CA signs.
     """
 
     namespace: str = "default"
@@ -44,6 +54,7 @@ class Client:
     network: str = ""
     cluster: str = ""
     node: str = ""
+    certificate: CertificateFiles | None = None
 
 
 ANYONE = Client()
@@ -56,10 +67,20 @@ class OutboundPolicy(Enum):
     REGISTRY_ONLY = "REGISTRY_ONLY"
 
 
+class PathNormalization(Enum):
+    """What is done to a path before it is matched and sent (Istio ``pathNormalization``); each does more."""
+
+    NONE = "NONE"
+    BASE = "BASE"
+    MERGE_SLASHES = "MERGE_SLASHES"
+    DECODE_AND_MERGE_SLASHES = "DECODE_AND_MERGE_SLASHES"
+
+
 class Source(Protocol):
     """Answers for one client and one state of the configuration; pure, and never raises for bad config."""
 
     outbound_policy: OutboundPolicy
+    path_normalization: PathNormalization
 
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
         """What the client knows of ``host`` (lower case, no port, as the caller wrote it) on ``port``."""
@@ -109,6 +130,11 @@ class Snapshot:
         """What happens to unknown hosts."""
         return self.source.outbound_policy
 
+    @property
+    def path_normalization(self) -> PathNormalization:
+        """What is done to paths."""
+        return self.source.path_normalization
+
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
         """What the client knows of ``host`` on ``port``; None for a host the mesh does not know."""
         key = (host, port)
@@ -147,6 +173,7 @@ class Snapshot:
 
 class _Nothing:
     outbound_policy = OutboundPolicy.ALLOW_ANY
+    path_normalization = PathNormalization.BASE
 
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
         return None

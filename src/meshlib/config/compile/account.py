@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.config.compile.endpoints import selects
+from meshlib.config.compile.outbound import subset_labels
 from meshlib.config.compile.services import Resolution, Service
 from meshlib.config.compile.virtual_services import MeshRules
 from meshlib.config.compile.visibility import visible
@@ -138,10 +139,10 @@ def left_out(view: View, cluster: str) -> Iterator[tuple[str, str]]:
     found = view.parts(cluster)
     if found is None:
         return
-    service, port, subset, rule = found
-    labels = view.subset_labels(rule, subset)
+    service, port, subset, rule, _ = found
+    labels = subset_labels(rule, subset)
     assigned = {endpoint.key for group in view.assignment(cluster) for endpoint in group.endpoints}
-    for endpoint in view.endpoints(service, port):
+    for endpoint in view.outbound.endpoints(service, port):
         if not selects(labels, endpoint.labels):
             yield endpoint.key, f"not in subset {subset}: {_difference(labels, endpoint.labels)}"
         elif endpoint.key not in assigned:

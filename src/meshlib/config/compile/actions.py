@@ -29,12 +29,12 @@ class Actions:
 
     Attributes:
         cluster: Destination -> cluster name.
-        hash_keys: Cluster name -> its consistent-hash keys, empty when it does not hash.
+        hash_keys: Cluster name and the port that the rule names, or 0 -> where hash keys come from.
         default_retries: The mesh's ``defaultHttpRetryPolicy``.
     """
 
     cluster: Callable[[api.Destination], str]
-    hash_keys: Callable[[str], tuple[HashKey, ...] | None]
+    hash_keys: Callable[[str, int], tuple[HashKey, ...]]
     default_retries: api.HTTPRetry | None
 
     @property
@@ -59,20 +59,17 @@ class Actions:
     def _forward(self, rule: api.HTTPRoute) -> model.Forward:
         several = len(rule.route) > 1
         authority = (rule.rewrite.authority if rule.rewrite is not None else "") or authority_of(rule.headers)
-        clusters = tuple(
-            self._weighted(entry, several, bool(authority))
-            for entry in rule.route
-            if entry.destination is not None and (entry.weight > 0 or not several)
-        )
-        keys = [self.hash_keys(cluster.cluster) for cluster in clusters]
-        hashing = len(clusters) == 1 and keys[0] is not None
+        kept = [e for e in rule.route if e.destination is not None and (e.weight > 0 or not several)]
+        clusters = tuple(self._weighted(entry, several, bool(authority)) for entry in kept)
+        keys = [self.hash_keys(to.cluster, _named_port(entry)) for entry, to in zip(kept, clusters, strict=True)]
+        hashing = len(clusters) == 1 and bool(keys[0])
         rewrite = rule.rewrite or api.HTTPRewrite()
         regex = rewrite.uri_regex_rewrite
         return forward_of(
             clusters,
             timeout=rule.timeout or None,
             retries=rule.retries if rule.retries is not None else self.default_retries,
-            hash_keys=tuple(key for found in keys for key in found or ()),
+            hash_keys=tuple(key for found in keys for key in found),
             consistent_hash=hashing,
             path_rewrite=rewrite.uri or None,
             regex_rewrite=None if regex is None else model.RegexRewrite(regex.match, regex.rewrite),
@@ -102,6 +99,11 @@ class Actions:
             for destination, percent in wanted
         ]
         return [model.Mirror(self.cluster(to), share) for to, share in shares if to is not None and share]
+
+
+def _named_port(entry: api.HTTPRouteDestination) -> int:
+    destination = entry.destination
+    return destination.port.number if destination is not None and destination.port is not None else 0
 
 
 def forward_of(

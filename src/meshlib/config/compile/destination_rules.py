@@ -32,7 +32,7 @@ class Rule:
         policy: The first trafficPolicy that is set, as a whole, and the object that it came from.
         subsets: All of them with the object and index that each came from; of equal names the first.
         export_to: Who may see it.
-        selector: Labels of the client workloads that it is for; empty is all.
+        selector: Labels of the client workloads that it is for; None is all.
     """
 
     object: Resource[DestinationRuleSpec]
@@ -41,7 +41,7 @@ class Rule:
     policy: tuple[TrafficPolicy, str] | None
     subsets: dict[str, tuple[Subset, str]]
     export_to: tuple[str, ...]
-    selector: dict[str, str]
+    selector: dict[str, str] | None
 
 
 class DestinationRules:
@@ -54,8 +54,9 @@ class DestinationRules:
         for resource in rules:
             own = resource.metadata.namespace or namespace
             selector = resource.spec.workload_selector
-            labels = selector.match_labels if selector is not None else {}
-            export = (".",) if labels else tuple(resource.spec.export_to or default)
+            labels = selector.match_labels if selector is not None else None
+            private = labels is not None or (not resource.spec.export_to and "." in default)
+            export = (".",) if private else tuple(resource.spec.export_to) or ("*",)
             self._add(_rule(resource, own, domain, export, labels))
 
     def _add(self, rule: Rule) -> None:
@@ -67,26 +68,25 @@ class DestinationRules:
         self._by_namespace[rule.namespace].add(rule.host, rule)
 
     def find(self, service_host: str, service_namespace: str, client: Client, root: str) -> Rule | None:
-        """The rule in force for a service, None when there is none."""
+        """The rule in force for a service, None when there is none.
+
+        The first namespace with a visible rule decides, also where none of its rules is for this client's workload.
+        """
         own = client.namespace
-        private_only = own == root
-        for candidate in self._in(own, service_host):
-            kept = [r for r in candidate if _usable_at_home(r, own, private_only)]
-            chosen = _choose(kept, client)
-            if chosen is not None:
-                return chosen
+        kept = [r for r in self._in(own, service_host) if _usable_at_home(r, own, own == root)]
+        if kept:
+            return _choose(kept, client)
         for namespace in dict.fromkeys((service_namespace, root)):
-            for candidate in self._in(namespace, service_host):
-                kept = [r for r in candidate if visible(r.export_to, namespace, own) and not r.selector]
-                chosen = _choose(kept, client)
-                if chosen is not None:
-                    return chosen
+            kept = [r for r in self._in(namespace, service_host) if visible(r.export_to, namespace, own)]
+            kept = [r for r in kept if r.selector is None]
+            if kept:
+                return _choose(kept, client)
         return None
 
-    def _in(self, namespace: str, host: str) -> Iterable[list[Rule]]:
+    def _in(self, namespace: str, host: str) -> list[Rule]:
+        """The rules of one namespace for its most specific host."""
         index = self._by_namespace.get(namespace)
-        best = index.best(host) if index is not None and namespace else []
-        return (best,) if best else ()
+        return index.best(host) if index is not None and namespace else []
 
 
 def _usable_at_home(rule: Rule, namespace: str, private_only: bool) -> bool:
@@ -98,9 +98,9 @@ def _usable_at_home(rule: Rule, namespace: str, private_only: bool) -> bool:
 def _choose(rules: list[Rule], client: Client) -> Rule | None:
     """The first whose selector fits the client, else the last without a selector."""
     for rule in rules:
-        if rule.selector and selects(rule.selector, client.labels):
+        if rule.selector is not None and selects(rule.selector, client.labels):
             return rule
-    return next((rule for rule in reversed(rules) if not rule.selector), None)
+    return next((rule for rule in reversed(rules) if rule.selector is None), None)
 
 
 def _rule(
@@ -108,7 +108,7 @@ def _rule(
     namespace: str,
     domain: str,
     export: tuple[str, ...],
-    labels: dict[str, str],
+    labels: dict[str, str] | None,
 ) -> Rule:
     spec = resource.spec
     place = f"DestinationRule {namespace}/{resource.metadata.name} spec"

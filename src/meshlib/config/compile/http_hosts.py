@@ -12,6 +12,7 @@ Source: Istio ``core/httproute.go`` (``generateVirtualHostDomains``, ``dedupeDom
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.config.compile.actions import Actions, forward_of
@@ -19,10 +20,10 @@ from meshlib.config.compile.routes import flatten
 from meshlib.config.compile.services import DECLARED_HTTP, Port, Resolution, Service
 from meshlib.config.compile.virtual_services import MeshRules
 from meshlib.config.resources.virtual_service import Destination
-from meshlib.model.cluster import cluster_name
+from meshlib.model.cluster import cluster_name, parse_cluster_name
 from meshlib.model.hosts import is_ip, matches
 from meshlib.model.informed import BUILT_IN
-from meshlib.model.route import Route, RouteMatch, RouteOrigin, VirtualHost, WeightedCluster
+from meshlib.model.route import Forward, Route, RouteMatch, RouteOrigin, VirtualHost, WeightedCluster
 
 if TYPE_CHECKING:
     from meshlib.config.compile.sidecar import Listener
@@ -120,9 +121,11 @@ class HttpHosts:
 
     def _wildcard(self, name: str, port: int, listener: Listener) -> Claim | None:
         """The longest of the patterns over ``name``: wildcard services, headless services, wildcard hosts of rules."""
-        candidates: list[tuple[int, Service | list[MeshRules]]] = [
-            (len(pattern), service) for pattern, service in self._seen.wildcards(name, listener)
-        ]
+        candidates: list[tuple[int, Service | list[MeshRules]]] = []
+        members: dict[str, str] = {}
+        for pattern, service in self._seen.wildcards(name, listener):
+            candidates.append((len(pattern), service))
+            members[service.host] = name.removesuffix(pattern[1:]) if service.headless else ""
         for pattern, known in self._view.rules.wildcards(name):
             if not self._claims_services(pattern, port, listener):
                 candidates.append((len(pattern), known))
@@ -130,6 +133,8 @@ class HttpHosts:
             if isinstance(found, Service):
                 shown = found.host if found.headless else name
                 claim = self._of_service(found, shown, port, listener)
+                if claim is not None and members[found.host]:
+                    claim = Claim(to_member(claim.host, found.host, members[found.host]), claim.rules)
             else:
                 claim = self._unregistered(name, found, port, listener)
             if claim is not None:
@@ -188,7 +193,7 @@ class HttpHosts:
         def cluster(destination: Destination) -> str:
             return view.destination(destination, rules.namespace, port)
 
-        actions = Actions(cluster, view.hash_keys, view.universe.mesh.default_http_retry_policy)
+        actions = Actions(cluster, view.outbound.hash_keys, view.universe.mesh.default_http_retry_policy)
         routes, skipped = flatten(rules, view.client, port, actions)
         if not routes:
             return None
@@ -199,13 +204,13 @@ class HttpHosts:
     def _default(self, name: str, service: Service, number: Port) -> Claim:
         """The host of a service that no rule is for."""
         cluster = cluster_name(service.host, number.number)
-        keys = self._view.hash_keys(cluster)
+        keys = self._view.outbound.hash_keys(cluster, number.number)
         retries = self._view.universe.mesh.default_http_retry_policy
         action = forward_of(
             (WeightedCluster(cluster),),
             retries=retries,
-            hash_keys=keys or (),
-            consistent_hash=keys is not None,
+            hash_keys=keys,
+            consistent_hash=bool(keys),
         )
         values = (
             ("timeout", BUILT_IN),
@@ -214,6 +219,24 @@ class HttpHosts:
         routes = (Route("default", RouteMatch(), action, origin=RouteOrigin(values=values)),)
         detected = number.protocol not in DECLARED_HTTP
         return Claim(VirtualHost(name, number.number, routes, None, service.host, by_address=detected))
+
+
+def to_member(host: VirtualHost, service: str, member: str) -> VirtualHost:
+    """The virtual host of a headless ``service``, where every way to the service leads to one ``member`` of it."""
+
+    def routed(route: Route) -> Route:
+        action = route.action
+        if not isinstance(action, Forward):
+            return route
+        clusters = (replace(to, cluster=_narrowed(to.cluster, service, member)) for to in action.clusters)
+        return replace(route, action=replace(action, clusters=tuple(clusters)))
+
+    return replace(host, routes=tuple(routed(route) for route in host.routes))
+
+
+def _narrowed(cluster: str, service: str, member: str) -> str:
+    _, port, subset, host = parse_cluster_name(cluster)
+    return cluster_name(f"{member}.{service}", port, subset) if host == service else cluster
 
 
 def _speaks_http(service: Service, port: int) -> bool:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from meshlib.config.compile.topology import CLUSTER, HOSTNAME, NETWORK, TOPOLOGY
 from meshlib.config.resources.destination_rule import (
     LocalityFailover,
     LocalityLoadBalancerSetting,
@@ -20,12 +21,10 @@ from meshlib.model.snapshot import Client
 
 __all__ = ["LocalitySetting", "assign", "effective_setting", "matches_pattern", "traffic_distribution", "with_topology"]
 
-_NETWORK = "topology.istio.io/network"
-_TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
-_ZONE = (_NETWORK, *_TOPOLOGY[:2])
+_ZONE = (NETWORK, *TOPOLOGY[:2])
 _DISTRIBUTIONS = {
     "PreferSameZone": _ZONE,
-    "PreferSameNode": (_NETWORK, *_TOPOLOGY, "kubernetes.io/hostname"),
+    "PreferSameNode": (NETWORK, *TOPOLOGY, HOSTNAME),
 }
 _SPELLINGS = {"preferclose": "PreferSameZone", "prefersamezone": "PreferSameZone", "prefersamenode": "PreferSameNode"}
 
@@ -87,8 +86,10 @@ def _of_level(
 
 
 def with_topology(client: Client) -> Client:
-    """The client with the labels that its locality stands for, as Istio adds them; its own labels win."""
-    known = {name: value for name, value in zip(_TOPOLOGY, client.locality, strict=True) if value}
+    """The client with the labels that the place it runs at stands for, as Istio adds them; its own labels win."""
+    places = (*client.locality, client.network, client.cluster, client.node)
+    names = (*TOPOLOGY, NETWORK, CLUSTER, HOSTNAME)
+    known = {name: value for name, value in zip(names, places, strict=True) if value}
     return replace(client, labels={**known, **client.labels})
 
 
@@ -159,7 +160,7 @@ def _by_labels(client: Client, names: Sequence[str]) -> Callable[[Endpoint], int
         for number, (name, value) in enumerate(wanted):
             if endpoint.labels.get(name, "") == value:
                 continue
-            if number == 0 and names[0] == _NETWORK:
+            if number == 0 and names[0] == NETWORK:
                 lowest = len(wanted)
                 continue
             return lowest + len(wanted) - number

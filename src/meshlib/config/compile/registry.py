@@ -9,46 +9,35 @@ from copy import copy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from meshlib.config.compile.endpoints import from_endpoints, from_entry, from_slices, selects
-from meshlib.config.compile.services import Port, Resolution, Service, kubernetes_protocol, parse_protocol
-from meshlib.config.resources.base import Resource
-from meshlib.config.resources.kubernetes import KubernetesServiceSpec
-from meshlib.config.resources.service_entry import Location, ServiceEntrySpec
-from meshlib.config.resources.service_entry import Resolution as EntryResolution
+from meshlib.config.compile.discovery import capped_export
+from meshlib.config.compile.endpoints import from_endpoints, from_entry, from_slices
+from meshlib.config.compile.service_objects import created, of_entry, of_kubernetes
+from meshlib.config.compile.services import Port, Service
+from meshlib.config.compile.topology import Topology
+from meshlib.config.resources.base import ObjectMeta, Resource
+from meshlib.config.resources.kubernetes import PodSpec
+from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.config.resources.service_entry import ServiceEntrySpec, WorkloadEntrySpec
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.hosts import HostIndex
+from meshlib.model.spiffe import expand_trust_domains, spiffe_uri
 
-Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Key = tuple[str, str]
 
 __all__ = ["ENDPOINT_KINDS", "SERVICE_KINDS", "Registry", "age"]
 
-ENDPOINT_KINDS = frozenset({"EndpointSlice", "Endpoints", "WorkloadEntry", "Pod"})
+ENDPOINT_KINDS = frozenset({"EndpointSlice", "Endpoints", "WorkloadEntry", "Pod", "Node"})
 """Kinds whose change moves endpoints only."""
 
-SERVICE_KINDS = ("Service", "ServiceEntry")
-"""Kinds that declare services; a ServiceEntry may hold endpoints too."""
-
-_RESOLUTIONS = {
-    EntryResolution.NONE: Resolution.NONE,
-    EntryResolution.STATIC: Resolution.ENDPOINTS,
-    EntryResolution.DNS: Resolution.DNS,
-    EntryResolution.DNS_ROUND_ROBIN: Resolution.DNS_ROUND_ROBIN,
-    EntryResolution.DYNAMIC_DNS: Resolution.NONE,
-}
+SERVICE_KINDS = ("Service", "ServiceEntry", "Namespace")
+"""Kinds that declare services and say something of them; a ServiceEntry may hold endpoints too."""
 
 
 def age(resource: Resource[Any]) -> tuple[float, str, str]:
     """Istio's order wherever the first wins: creation time, name, namespace; no time counts as the oldest."""
-    created = resource.metadata.creation_timestamp
-    seconds = created.timestamp() if created is not None else 0.0
-    return (seconds, resource.metadata.name, resource.metadata.namespace or "")
-
-
-def _allocated(resource: Resource[Any], host: str) -> tuple[str, ...]:
-    """The virtual IPs that the control plane gave a ServiceEntry without addresses (``status.addresses``)."""
-    given = (resource.status or {}).get("addresses") or ()
-    return tuple(str(each["value"]) for each in given if each.get("value") and each.get("host") in (None, "", host))
+    return (created(resource), resource.metadata.name, resource.metadata.namespace or "")
 
 
 class Registry:
@@ -58,27 +47,49 @@ class Registry:
         resources: Every object; other kinds than those of services and endpoints are passed over.
         namespace: For objects that name none.
         domain: DNS suffix of the cluster.
+        mesh: Mesh-wide settings.
+        cluster: Id of the Kubernetes cluster that the objects are of, ``""`` when unknown.
     """
 
-    def __init__(self, resources: Sequence[Resource[Any]], namespace: str, domain: str) -> None:
+    def __init__(
+        self, resources: Sequence[Resource[Any]], namespace: str, domain: str, mesh: MeshConfig, cluster: str = ""
+    ) -> None:
         self._namespace = namespace
         self._domain = domain
+        self._mesh = mesh
+        self._cluster = cluster
+        self._spaces = {r.metadata.name: r.metadata for r in resources if r.kind == "Namespace"}
         self._by_host: dict[str, list[Service]] = {}
         self._wildcards: HostIndex[str] = HostIndex()
-        self._addresses: dict[Address, list[Service]] = {}
-        self._ranges: dict[Network, list[Service]] = {}
-        self._entries: defaultdict[tuple[str, str], list[ServiceEntrySpec]] = defaultdict(list)
+        self._addresses: defaultdict[Address, list[Service]] = defaultdict(list)
+        self._ranges: defaultdict[Network, list[Service]] = defaultdict(list)
+        self._entries: defaultdict[Key, list[ServiceEntrySpec]] = defaultdict(list)
         self._read_services(resources)
         self._read_endpoints(resources)
 
     # Services -------------------------------------------------------------------------------------------------------
 
     def _read_services(self, resources: Sequence[Resource[Any]]) -> None:
-        for resource in sorted((r for r in resources if r.kind in SERVICE_KINDS), key=age):
-            found = self._of_kubernetes(resource) if resource.kind == "Service" else self._of_entry(resource)
-            for service in found:
-                if self.add(service) and resource.kind == "ServiceEntry":
-                    self._entries[service.host, service.namespace].append(resource.spec)
+        for resource in sorted((r for r in resources if r.kind in ("Service", "ServiceEntry")), key=age):
+            namespace = resource.metadata.namespace or self._namespace
+            notes = self._space(namespace).annotations
+            if resource.kind == "Service":
+                self.add(of_kubernetes(resource, namespace, self._domain, self._mesh.trust_domain, notes))
+                continue
+            export = self._export(resource, namespace)
+            for service in of_entry(resource, namespace, export, notes):
+                if self.add(service):
+                    self._entries[service.host, namespace].append(resource.spec)
+
+    def _space(self, namespace: str) -> ObjectMeta:
+        return self._spaces.get(namespace) or ObjectMeta(name=namespace)
+
+    def _export(self, resource: Resource[ServiceEntrySpec], namespace: str) -> Sequence[str]:
+        bound = self._mesh.service_entry_visibility
+        export = resource.spec.export_to
+        if bound is None or not bound.apply_to_sidecars:
+            return export
+        return capped_export(export or self._mesh.default_service_export_to, bound, self._space(namespace))
 
     def add(self, service: Service) -> bool:
         """Take a service in; False when another of the same host and namespace is in its way.
@@ -106,56 +117,9 @@ class Registry:
             with suppress(ValueError):
                 network = ip_network(address, strict=False)
                 if network.prefixlen == network.max_prefixlen:
-                    self._addresses.setdefault(network.network_address, []).append(service)
+                    self._addresses[network.network_address].append(service)
                 else:
-                    self._ranges.setdefault(network, []).append(service)
-
-    def _of_kubernetes(self, resource: Resource[KubernetesServiceSpec]) -> Iterator[Service]:
-        spec, metadata = resource.spec, resource.metadata
-        namespace = metadata.namespace or self._namespace
-        alias = spec.external_name or "" if spec.type == "ExternalName" else ""
-        addresses = [a for a in (spec.cluster_ips or [spec.cluster_ip or ""]) if a and a != "None"]
-        export = metadata.annotations.get("networking.istio.io/exportTo", "")
-        yield Service(
-            f"{metadata.name}.{namespace}.svc.{self._domain}".lower(),
-            namespace,
-            tuple(
-                Port(p.port, p.name, kubernetes_protocol(p.protocol, p.app_protocol, p.name, p.port))
-                for p in spec.ports
-            ),
-            Resolution.ALIAS if alias else Resolution.ENDPOINTS,
-            tuple(addresses),
-            tuple(part.strip() for part in export.split(",") if part.strip()),
-            external=bool(alias),
-            kubernetes=True,
-            headless=spec.cluster_ip == "None",
-            created=age(resource)[0],
-            alias_of=alias.lower(),
-            publish_not_ready=spec.publish_not_ready_addresses,
-            object=f"Service {namespace}/{metadata.name}",
-            traffic_distribution=spec.traffic_distribution
-            or metadata.annotations.get("networking.istio.io/traffic-distribution"),
-        )
-
-    def _of_entry(self, resource: Resource[ServiceEntrySpec]) -> Iterator[Service]:
-        spec = resource.spec
-        namespace = resource.metadata.namespace or self._namespace
-        for host in spec.hosts:
-            host = host.lower()
-            yield Service(
-                host,
-                namespace,
-                tuple(Port(p.number, p.name, parse_protocol(p.protocol), p.target_port) for p in spec.ports),
-                _RESOLUTIONS[spec.resolution],
-                tuple(spec.addresses) or _allocated(resource, host),
-                tuple(spec.export_to),
-                external=spec.location is Location.MESH_EXTERNAL,
-                created=age(resource)[0],
-                subject_alt_names=tuple(spec.subject_alt_names),
-                object=f"ServiceEntry {namespace}/{resource.metadata.name}",
-                labels=resource.metadata.labels,
-                selector=spec.workload_selector.labels if spec.workload_selector is not None else None,
-            )
+                    self._ranges[network].append(service)
 
     def services(self) -> Iterable[Service]:
         """All of them."""
@@ -179,26 +143,28 @@ class Registry:
             yield self._by_host[patterns[0]]
 
     def addressed(self, address: str) -> Iterator[Service]:
-        """The service with that virtual IP, then those with a range around it, the smallest range first."""
+        """The services with that virtual IP, then those with a range around it, the smallest range first."""
         wanted = ip_address(address)
         yield from self._addresses.get(wanted, ())
-        around = [network for network in self._ranges if wanted in network]
-        for network in sorted(around, key=lambda network: -network.prefixlen):
+        for network in sorted((n for n in self._ranges if wanted in n), key=lambda network: -network.prefixlen):
             yield from self._ranges[network]
 
     # Endpoints ------------------------------------------------------------------------------------------------------
 
     def with_endpoints(self, resources: Sequence[Resource[Any]]) -> Registry:
-        """The same services with the endpoints of ``resources``."""
+        """The same services with the endpoints of ``resources``, which hold the Namespaces too."""
         other = copy(self)
         other._read_endpoints(resources)
         return other
 
     def _read_endpoints(self, resources: Sequence[Resource[Any]]) -> None:
-        self._slices: defaultdict[tuple[str, str], list[Resource[Any]]] = defaultdict(list)
-        self._endpoints: defaultdict[tuple[str, str], list[Resource[Any]]] = defaultdict(list)
-        self._workloads: defaultdict[str, list[Resource[Any]]] = defaultdict(list)
-        self._pods: dict[tuple[str, str], Resource[Any]] = {}
+        self._topology = Topology(resources, self._mesh.root_namespace, self._cluster)
+        self._made: dict[tuple[str, str, int], list[Endpoint]] = {}
+        self._known_by: dict[Key, tuple[str, ...]] = {}
+        self._slices: defaultdict[Key, list[Resource[Any]]] = defaultdict(list)
+        self._endpoints: defaultdict[Key, list[Resource[Any]]] = defaultdict(list)
+        self._workloads: defaultdict[str, list[Resource[WorkloadEntrySpec]]] = defaultdict(list)
+        self._pods: dict[Key, Resource[PodSpec]] = {}
         for resource in resources:
             namespace = resource.metadata.namespace or self._namespace
             if resource.kind == "EndpointSlice":
@@ -212,33 +178,48 @@ class Registry:
                 self._pods[namespace, resource.metadata.name] = resource
 
     def endpoints(self, service: Service, port: Port) -> list[Endpoint]:
-        """The endpoints of a service on one of its ports, the unhealthy included."""
-        if service.kubernetes:
-            key = (service.namespace, service.host.partition(".")[0])
-            slices = self._slices.get(key)
-            if slices:
-                return from_slices(service, port, sorted(slices, key=age), self._pods)
-            return from_endpoints(service, port, self._endpoints.get(key, ()))
-        entries = self._entries.get((service.host, service.namespace), ())
-        found = [
-            endpoint
-            for spec in entries
-            if any(declared.number == port.number for declared in spec.ports)
-            for endpoint in from_entry(service, port, spec, self._selected(service, spec))
-        ]
-        return list({endpoint.key: endpoint for endpoint in found}.values())
+        """The endpoints of a service on one of its ports, the unhealthy included; made once."""
+        key = (service.host, service.namespace, port.number)
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = self._make(service, port)
+        return found
 
     def departing(self, service: Service, port: Port) -> list[Endpoint]:
         """Endpoints that are shutting down, for ``explain``: nobody picks them."""
         slices = self._slices.get((service.namespace, service.host.partition(".")[0]), ())
-        return from_slices(service, port, slices, self._pods, departing=True) if service.kubernetes else []
-
-    def _selected(self, service: Service, spec: ServiceEntrySpec) -> list[Resource[Any]]:
-        if spec.workload_selector is None:
+        if not service.kubernetes:
             return []
-        wanted = spec.workload_selector.labels
-        return [
-            entry
-            for entry in self._workloads.get(service.namespace, ())
-            if selects(wanted, {**entry.spec.labels, **entry.metadata.labels})
-        ]
+        return from_slices(service, port, slices, self._pods, self._topology, departing=True)
+
+    def _make(self, service: Service, port: Port) -> list[Endpoint]:
+        if not service.kubernetes:
+            return list({endpoint.key: endpoint for endpoint in self._of_entries(service, port)}.values())
+        key = (service.namespace, service.host.partition(".")[0])
+        slices = self._slices.get(key)
+        if slices:
+            return from_slices(service, port, sorted(slices, key=age), self._pods, self._topology)
+        return from_endpoints(service, port, self._endpoints.get(key, ()), self._pods, self._topology)
+
+    def _of_entries(self, service: Service, port: Port) -> Iterator[Endpoint]:
+        """From each ServiceEntry that declares the port."""
+        namespace = service.namespace
+        for spec in self._entries.get((service.host, namespace), ()):
+            if any(declared.number == port.number for declared in spec.ports):
+                pods = [pod for (space, _), pod in self._pods.items() if space == namespace] if service.selector else []
+                workloads = self._workloads.get(namespace, ())
+                yield from from_entry(service, port, spec, workloads, pods, self._topology)
+
+    def identities(self, service: Service) -> tuple[str, ...]:
+        """What certificates of the service's endpoints may carry, each also under every alias of the trust domain.
+
+        The list is that of the service, not of the single endpoint: its own names, and the accounts of all endpoints.
+        """
+        key = (service.host, service.namespace)
+        if key not in self._known_by:
+            workloads = {e.workload for port in service.ports for e in self.endpoints(service, port)}
+            domain = self._mesh.trust_domain
+            accounts = (spiffe_uri(domain, w.namespace, w.service_account) for w in workloads if w.service_account)
+            names = (*service.identities, *accounts)
+            self._known_by[key] = expand_trust_domains(names, self._mesh.trust_domain_aliases)
+        return self._known_by[key]

@@ -81,6 +81,7 @@ class Resolution(Enum):
     ENDPOINTS = "endpoints"
     DNS = "DNS"
     DNS_ROUND_ROBIN = "DNS_ROUND_ROBIN"
+    DYNAMIC_DNS = "DYNAMIC_DNS"
     NONE = "NONE"
     ALIAS = "alias"
 
@@ -112,9 +113,12 @@ class Service:
         created: Creation time in seconds, 0 when unknown; the older wins.
         alias_of: ALIAS only: the host that is meant.
         publish_not_ready: Unready endpoints count as ready.
-        subject_alt_names: Names that the server's certificate may carry.
         object: Kind and name, for ``explain`` and problems.
-        traffic_distribution: Kubernetes ``trafficDistribution``.
+        traffic_distribution: ``PreferSameZone``, ``PreferSameNode``, or None for any.
+        identities: SPIFFE ids and other names that its servers may have besides those of their service accounts.
+        same_node: Only endpoints on the caller's node (Kubernetes ``internalTrafficPolicy: Local``).
+        keeps_sessions: Endpoints that are going away stay for callers who hold a session with them.
+        races_addresses: One endpoint, whose addresses are all tried at once, instead of one for each address.
         labels: Of the object.
         selector: Of the workloads behind a ServiceEntry, None for none.
     """
@@ -131,9 +135,12 @@ class Service:
     created: float = 0.0
     alias_of: str = ""
     publish_not_ready: bool = False
-    subject_alt_names: tuple[str, ...] = ()
     object: str = ""
     traffic_distribution: str | None = None
+    identities: tuple[str, ...] = ()
+    same_node: bool = False
+    keeps_sessions: bool = False
+    races_addresses: bool = False
     labels: Mapping[str, str] = field(default_factory=no_labels, compare=False)
     selector: Mapping[str, str] | None = field(default=None, compare=False)
 

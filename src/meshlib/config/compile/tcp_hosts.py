@@ -20,7 +20,7 @@ from meshlib.config.compile.actions import forward_of
 from meshlib.config.compile.matches import inapplicable_connection
 from meshlib.config.compile.services import DECLARED_HTTP, AppProtocol, Port, Resolution, Service
 from meshlib.config.resources.virtual_service import RouteDestination, TCPRoute
-from meshlib.model.cluster import cluster_name
+from meshlib.model.cluster import cluster_name, parse_cluster_name
 from meshlib.model.hosts import is_ip
 from meshlib.model.route import Route, RouteMatch, RouteOrigin, SkippedRule, VirtualHost, WeightedCluster
 from meshlib.model.tcp import TcpHost, TcpMatch, TcpRoute
@@ -233,8 +233,9 @@ class TcpHosts:
         self, match: TcpMatch, clusters: tuple[WeightedCluster, ...], origin: RouteOrigin, name: str | None
     ) -> TcpRoute:
         """Connections are not retried; of consistent hashing only the source address has a meaning."""
-        keys = [key for cluster in clusters for key in self._view.hash_keys(cluster.cluster) or ()]
+        names = [weighted.cluster for weighted in clusters]
+        keys = [k for name in names for k in self._view.outbound.hash_keys(name, parse_cluster_name(name).port)]
         action = forward_of(clusters, hash_keys=tuple(key for key in keys if key.source == "source_ip"), retried=False)
         route = Route("" if name else "default", RouteMatch(), action, origin=origin)
         first = clusters[0].cluster if clusters else ""
-        return TcpRoute(match, route, name, *self._view.connection_times(first))
+        return TcpRoute(match, route, name, *self._view.outbound.connection_times(first))

@@ -16,19 +16,27 @@ from meshlib.config.resources.destination_rule import (
     LoadBalancerSettings,
     OutlierDetection,
     PortTrafficPolicy,
+    ProxyProtocol,
     RetryBudget,
     TrafficPolicy,
+    TunnelSettings,
 )
 from meshlib.config.resources.mesh_config import DefaultTrafficPolicy
 
 __all__ = ["BLOCKS", "EffectivePolicy", "effective_policy"]
 
+_EXTRAS = (
+    ("tunnel", "tunnel"),
+    ("proxy_protocol", "proxyProtocol"),
+    ("retry_budget", "retryBudget"),
+)
+"""What has no place at port level, and survives a subset's port-level entry."""
 BLOCKS = (
     ("load_balancer", "loadBalancer"),
     ("connection_pool", "connectionPool"),
     ("outlier_detection", "outlierDetection"),
     ("tls", "tls"),
-    ("retry_budget", "retryBudget"),
+    *_EXTRAS,
 )
 """The blocks of a policy: here, and in Istio's spelling."""
 
@@ -45,6 +53,8 @@ class EffectivePolicy:
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
+    tunnel: TunnelSettings | None = None
+    proxy_protocol: ProxyProtocol | None = None
     retry_budget: RetryBudget | None = None
     origins: tuple[tuple[str, str], ...] = ()
 
@@ -78,9 +88,9 @@ def _over(base: EffectivePolicy, policy: TrafficPolicy, where: str, port: int) -
     if level is None:
         return _take(base, policy, where)
     number, entry = level
-    kept = tuple(pair for pair in base.origins if pair[0] == "retryBudget")
-    fresh = EffectivePolicy(retry_budget=base.retry_budget, origins=kept)
-    return _take(fresh, entry, f"{where}.portLevelSettings[{number}]")
+    extras = {name: getattr(base, name) for name, _ in _EXTRAS}
+    kept = tuple(pair for pair in base.origins if any(pair[0] == spelled for _, spelled in _EXTRAS))
+    return _take(EffectivePolicy(**extras, origins=kept), entry, f"{where}.portLevelSettings[{number}]")
 
 
 def _port_level(policy: TrafficPolicy, port: int) -> tuple[int, PortTrafficPolicy] | None:

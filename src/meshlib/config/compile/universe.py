@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from meshlib.config.compile import account
-from meshlib.config.compile.clusters import build_cluster, locality_of
+from meshlib.config.compile.client_policies import ClientPolicies
+from meshlib.config.compile.cluster_local import ClusterLocalHosts
 from meshlib.config.compile.destination_rules import DestinationRules, Rule
-from meshlib.config.compile.endpoints import selects
+from meshlib.config.compile.discovery import discovered
 from meshlib.config.compile.http_hosts import HttpHosts
-from meshlib.config.compile.locality import assign, with_topology
-from meshlib.config.compile.policy_values import policy_values
+from meshlib.config.compile.outbound import Outbound, Parts
+from meshlib.config.compile.peer_authentication import PeerAuthentications
 from meshlib.config.compile.registry import ENDPOINT_KINDS, SERVICE_KINDS, Registry
 from meshlib.config.compile.seen import Seen
-from meshlib.config.compile.services import Port, Resolution, Service
+from meshlib.config.compile.services import Resolution, Service
 from meshlib.config.compile.sidecar import Scope, scope_for
 from meshlib.config.compile.tcp_hosts import TcpHosts
-from meshlib.config.compile.traffic_policy import effective_policy
 from meshlib.config.compile.unknown_hosts import UnknownHosts
 from meshlib.config.compile.virtual_services import MeshRules, VirtualServices
 from meshlib.config.compile.visibility import visible
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.config.resources.mesh_config import MeshConfig, NormalizationType
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import Cluster, cluster_name
-from meshlib.model.endpoint import Assignment, Endpoint, no_labels
+from meshlib.model.endpoint import Assignment
 from meshlib.model.hosts import expand
 from meshlib.model.informed import PolicyValue
-from meshlib.model.policy import HashKey
 from meshlib.model.route import VirtualHost
-from meshlib.model.snapshot import Client, OutboundPolicy
+from meshlib.model.snapshot import Client, OutboundPolicy, PathNormalization
 from meshlib.model.tcp import TcpHost
 
 __all__ = ["ENDPOINT_KINDS", "Universe", "View"]
-
-IDLE = 3600.0
-"""Seconds without a byte after which Envoy closes a connection unless told otherwise."""
 
 
 class Universe:
@@ -47,8 +43,10 @@ class Universe:
         namespace: For objects that name none.
         domain: DNS suffix of the cluster.
         mesh: Mesh-wide settings.
-        before: The one that this follows, of the same namespace and domain; indexes of kinds that did not change are
-            taken over.
+        before: The one that this follows, of the same namespace, domain, cluster and revision; indexes of kinds that
+            did not change are taken over.
+        cluster: Id of the Kubernetes cluster that the objects are of, ``""`` when unknown.
+        revision: Control plane revision whose objects count beside those of no revision; ``""`` takes all.
     """
 
     def __init__(
@@ -58,18 +56,27 @@ class Universe:
         domain: str = "cluster.local",
         mesh: MeshConfig | None = None,
         before: Universe | None = None,
+        *,
+        cluster: str = "",
+        revision: str = "",
     ) -> None:
         self.mesh = mesh or MeshConfig()
         self.domain = domain
         self.namespace = namespace
+        self.cluster = cluster
         self._kinds: dict[str, list[Resource[Any]]] = {}
-        for resource in resources:
+        for resource in discovered(resources, self.mesh, namespace, revision):
             self._kinds.setdefault(resource.kind, []).append(resource)
         old = before if before is not None and before.mesh == self.mesh else None
         self.registry = self._registry(old)
         self.virtual_services = self._virtual_services(old)
         self.destination_rules = self._destination_rules(old)
         self.sidecars = self._of("Sidecar")
+        root = self.mesh.root_namespace
+        self.peer_authentications = PeerAuthentications(self._of("PeerAuthentication"), namespace, root)
+        self.client_policies = ClientPolicies(self._of("ClientPolicy"), namespace, domain)
+        local = ((s.settings is not None and s.settings.cluster_local, s.hosts) for s in self.mesh.service_settings)
+        self.cluster_local = ClusterLocalHosts(local, domain)
 
     def _of(self, *kinds: str) -> list[Resource[Any]]:
         return [resource for kind in kinds for resource in self._kinds.get(kind, ())]
@@ -80,10 +87,11 @@ class Universe:
 
     def _registry(self, old: Universe | None) -> Registry:
         if old is None or not self._same(old, SERVICE_KINDS):
-            return Registry(self._of(*SERVICE_KINDS, *ENDPOINT_KINDS), self.namespace, self.domain)
+            objects = self._of(*SERVICE_KINDS, *ENDPOINT_KINDS)
+            return Registry(objects, self.namespace, self.domain, self.mesh, self.cluster)
         if self._same(old, ENDPOINT_KINDS):
             return old.registry
-        return old.registry.with_endpoints(self._of(*ENDPOINT_KINDS))
+        return old.registry.with_endpoints(self._of("Namespace", *ENDPOINT_KINDS))
 
     def _virtual_services(self, old: Universe | None) -> VirtualServices:
         if old is not None and self._same(old, ("VirtualService",)):
@@ -119,10 +127,12 @@ class View:
         self.rules = universe.virtual_services.seen_from(client.namespace)
         default = mesh.default_service_export_to
         self.seen = Seen(universe.registry, client, self.scope, universe.domain, default)
+        self.outbound = Outbound(universe, client, self.seen)
         self.http = HttpHosts(self)
         self.tcp = TcpHosts(self)
-        self.unknown = UnknownHosts(self.scope.unknown, self.destination)
+        self.unknown = UnknownHosts(self.scope.unknown, self.destination, mesh.tls_defaults)
         self.outbound_policy: OutboundPolicy = self.unknown.policy
+        self.path_normalization = _normalization(mesh.path_normalization.normalization)
 
     # Hosts ----------------------------------------------------------------------------------------------------------
 
@@ -165,76 +175,21 @@ class View:
 
     # Clusters -------------------------------------------------------------------------------------------------------
 
-    def parts(self, name: str) -> tuple[Service, Port, str, Rule | None] | None:
-        """Service, port, subset and DestinationRule of a cluster; None when it does not exist."""
-        parts = name.split("|")
-        if len(parts) != 4 or parts[0] != "outbound" or not parts[1].isdigit():
-            return None
-        service = self.seen.destination(parts[3])
-        port = service.port(int(parts[1])) if service is not None else None
-        if service is None or port is None:
-            return None
-        rule = self.rule(service)
-        if parts[2] and (rule is None or parts[2] not in rule.subsets):
-            return None
-        return service, port, parts[2], rule
+    def parts(self, name: str) -> Parts | None:
+        """See ``Outbound.parts``."""
+        return self.outbound.parts(name)
 
     def rule(self, service: Service) -> Rule | None:
         """The DestinationRule in force for a service, as this client sees it."""
-        root = self.universe.mesh.root_namespace
-        return self.universe.destination_rules.find(service.host, service.namespace, self.client, root)
+        return self.outbound.rule(service)
 
     def cluster(self, name: str) -> Cluster | None:
         """See ``Source.cluster``."""
-        found = self.parts(name)
-        if found is None:
-            return self.unknown.cluster(name)
-        service, port, subset, rule = found
-        mesh = self.universe.mesh
-        policy = effective_policy(rule, subset, port.number, mesh.default_traffic_policy)
-        return build_cluster(service, port, subset, policy, mesh)
-
-    def hash_keys(self, name: str) -> tuple[HashKey, ...] | None:
-        """The consistent-hash keys of a cluster; None when it does not hash."""
-        cluster = self.cluster(name)
-        if cluster is None or cluster.load_balancer.kind.value not in ("RING_HASH", "MAGLEV"):
-            return None
-        return cluster.load_balancer.hash_keys
-
-    def connection_times(self, name: str) -> tuple[float | None, float | None]:
-        """Idle timeout and longest duration of connections to a cluster, by its own ``tcp`` settings."""
-        found = self.parts(name)
-        if found is None:
-            return IDLE, None
-        _, port, subset, rule = found
-        policy = effective_policy(rule, subset, port.number, self.universe.mesh.default_traffic_policy)
-        tcp = policy.connection_pool.tcp if policy.connection_pool is not None else None
-        if tcp is None:
-            return IDLE, None
-        return IDLE if tcp.idle_timeout is None else tcp.idle_timeout or None, tcp.max_connection_duration
+        return self.outbound.cluster(name) or self.unknown.cluster(name)
 
     def assignment(self, name: str) -> Assignment:
         """See ``Source.assignment``."""
-        found = self.parts(name)
-        if found is None:
-            return ()
-        service, port, subset, rule = found
-        labels = self.subset_labels(rule, subset)
-        endpoints = [endpoint for endpoint in self.endpoints(service, port) if selects(labels, endpoint.labels)]
-        mesh = self.universe.mesh
-        policy = effective_policy(rule, subset, port.number, mesh.default_traffic_policy)
-        setting = locality_of(policy, service, mesh)
-        return assign(with_topology(self.client), endpoints, setting, ejects=policy.outlier_detection is not None)
-
-    @staticmethod
-    def subset_labels(rule: Rule | None, subset: str) -> Mapping[str, str]:
-        """What the endpoints of a subset carry; empty for the whole service."""
-        return rule.subsets[subset][0].labels if subset and rule is not None else no_labels()
-
-    def endpoints(self, service: Service, port: Port) -> list[Endpoint]:
-        if service.resolution is Resolution.ALIAS:
-            return [Endpoint(service.alias_of, port.number)]
-        return self.universe.registry.endpoints(service, port)
+        return self.outbound.assignment(name)
 
     # Accounts -------------------------------------------------------------------------------------------------------
 
@@ -248,13 +203,7 @@ class View:
 
     def policy_values(self, cluster: str) -> tuple[PolicyValue, ...]:
         """See ``Informed.policy_values``."""
-        found = self.parts(cluster)
-        if found is None:
-            return ()
-        service, port, subset, rule = found
-        policy = effective_policy(rule, subset, port.number, self.universe.mesh.default_traffic_policy)
-        built = build_cluster(service, port, subset, policy, self.universe.mesh)
-        return policy_values(built, policy, service, self.universe.mesh)
+        return self.outbound.policy_values(cluster)
 
     def seen_by(self, client: Client) -> View:
         """See ``Informed.seen_by``."""
@@ -272,3 +221,7 @@ class View:
                 if imported and visible(rules.export_to, rules.namespace, own):
                     seen.update((host, 80) for host in rules.hosts if not self.universe.registry.named(host))
         yield from sorted(seen)
+
+
+def _normalization(given: NormalizationType) -> PathNormalization:
+    return PathNormalization.BASE if given is NormalizationType.DEFAULT else PathNormalization[given.value]

@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshlib.config.compile.actions import forward_of
-from meshlib.config.resources.destination_rule import ClientTLSSettings
-from meshlib.config.resources.mesh_config import MeshOutboundTrafficPolicy
+from meshlib.config.compile.client_tls import Peer, client_tls
+from meshlib.config.resources.mesh_config import MeshOutboundTrafficPolicy, TLSConfig
 from meshlib.config.resources.sidecar import OutboundTrafficMode, OutboundTrafficPolicy
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import Cluster, Discovery, Protocol
-from meshlib.model.policy import Tls, TlsMode
 from meshlib.model.route import Route, RouteMatch, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import OutboundPolicy
 from meshlib.model.tcp import TcpHost, TcpMatch, TcpRoute
@@ -34,18 +33,23 @@ class UnknownHosts:
     Args:
         given: The policy in force.
         cluster: Destination, namespace and port -> cluster name.
+        defaults: The mesh's ``tlsDefaults``.
 
     Attributes:
         policy: What is left to the data plane.
     """
 
     def __init__(
-        self, given: OutboundTrafficPolicy | MeshOutboundTrafficPolicy, cluster: Callable[[Destination, str, int], str]
+        self,
+        given: OutboundTrafficPolicy | MeshOutboundTrafficPolicy,
+        cluster: Callable[[Destination, str, int], str],
+        defaults: TLSConfig | None = None,
     ) -> None:
         self._mode = given.mode
         self._proxy = given.egress_proxy if isinstance(given, OutboundTrafficPolicy) else None
         self._tls = given.tls if isinstance(given, MeshOutboundTrafficPolicy) else None
         self._cluster = cluster
+        self._defaults = defaults
         refuse = given.mode is OutboundTrafficMode.REGISTRY_ONLY
         self.policy = OutboundPolicy.REGISTRY_ONLY if refuse else OutboundPolicy.ALLOW_ANY
 
@@ -69,7 +73,8 @@ class UnknownHosts:
         if name != DYNAMIC_DNS or self._tls is None:
             return None
         original, caller = Discovery.ORIGINAL_DST, Protocol.CALLER
-        return Cluster(name, "", 0, discovery=original, protocol=caller, tls=_tls(self._tls), external=True)
+        tls = client_tls(self._tls, Peer(external=True), automatic=False, defaults=self._defaults)
+        return Cluster(name, "", 0, discovery=original, protocol=caller, tls=tls, external=True)
 
     def _route(self, port: int) -> Route | None:
         if self._mode is OutboundTrafficMode.ALLOW_ANY and self._proxy is not None:
@@ -79,17 +84,3 @@ class UnknownHosts:
         else:
             return None
         return Route("allow_any", RouteMatch(), forward_of((WeightedCluster(name),), retried=False))
-
-
-def _tls(given: ClientTLSSettings) -> Tls:
-    return Tls(
-        TlsMode[given.mode.value],
-        given.sni,
-        tuple(given.subject_alt_names),
-        given.ca_certificates,
-        given.client_certificate,
-        given.private_key,
-        given.credential_name,
-        verify=not given.insecure_skip_verify,
-        ca_crl=given.ca_crl,
-    )

@@ -1,0 +1,206 @@
+"""Clusters and their endpoints, as one client sees them.
+
+Source: Istio ``core/cluster.go``, ``xds/endpoints``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from meshlib.config.compile.client_tls import Peer, inferred_mode
+from meshlib.config.compile.clusters import Towards, build_cluster, locality_of
+from meshlib.config.compile.destination_rules import Rule
+from meshlib.config.compile.endpoints import selects
+from meshlib.config.compile.load_balancers import route_hash_keys
+from meshlib.config.compile.locality import assign, with_topology
+from meshlib.config.compile.policy_values import policy_values
+from meshlib.config.compile.pools import IDLE
+from meshlib.config.compile.services import Port, Resolution, Service
+from meshlib.config.compile.topology import CLUSTER, HOSTNAME
+from meshlib.config.compile.traffic_policy import EffectivePolicy, effective_policy
+from meshlib.config.resources.destination_rule import SimpleLB
+from meshlib.config.resources.security import MutualTLSMode
+from meshlib.model.cluster import Cluster, parse_cluster_name, sni_name
+from meshlib.model.endpoint import Assignment, Endpoint, Health, no_labels
+from meshlib.model.informed import PolicyValue
+from meshlib.model.policy import HashKey
+
+if TYPE_CHECKING:
+    from meshlib.config.compile.seen import Seen
+    from meshlib.config.compile.universe import Universe
+    from meshlib.model.snapshot import Client
+
+__all__ = ["Outbound", "Parts", "subset_labels"]
+
+
+class Parts(NamedTuple):
+    """What a cluster is made of.
+
+    Attributes:
+        service: The service.
+        port: One of its ports.
+        subset: Subset name, ``""`` for the whole service.
+        rule: The DestinationRule in force.
+        member: DNS label of one member of a headless service; ``""`` for all.
+    """
+
+    service: Service
+    port: Port
+    subset: str
+    rule: Rule | None
+    member: str = ""
+
+
+class Outbound:
+    """Clusters of one client.
+
+    Args:
+        universe: Everything that is known.
+        client: Who calls.
+        seen: The services that the client sees.
+    """
+
+    def __init__(self, universe: Universe, client: Client, seen: Seen) -> None:
+        self._universe = universe
+        self._client = client
+        self._labelled = with_topology(client)
+        self._seen = seen
+
+    def parts(self, name: str) -> Parts | None:
+        """What a cluster is made of; None when host, port or subset do not exist."""
+        direction, number, subset, host = parse_cluster_name(name)
+        service, member = self._service(host) if direction == "outbound" else (None, "")
+        port = service.port(number) if service is not None else None
+        if service is None or port is None:
+            return None
+        rule = self.rule(service)
+        if subset and (rule is None or subset not in rule.subsets or service.resolution is Resolution.DYNAMIC_DNS):
+            return None
+        return Parts(service, port, subset, rule, member)
+
+    def _service(self, host: str) -> tuple[Service | None, str]:
+        """The service that a route names, and the label of the one member that ``host`` names below a headless one."""
+        service = self._seen.destination(host)
+        if service is not None:
+            return service, ""
+        member, _, rest = host.partition(".")
+        service = self._seen.destination(rest)
+        return (service, member) if service is not None and service.headless else (None, "")
+
+    def rule(self, service: Service) -> Rule | None:
+        """The DestinationRule in force for a service."""
+        root = self._universe.mesh.root_namespace
+        return self._universe.destination_rules.find(service.host, service.namespace, self._client, root)
+
+    def _policy(self, parts: Parts) -> EffectivePolicy:
+        mesh = self._universe.mesh
+        return effective_policy(parts.rule, parts.subset, parts.port.number, mesh.default_traffic_policy)
+
+    # Clusters -------------------------------------------------------------------------------------------------------
+
+    def cluster(self, name: str) -> Cluster | None:
+        """See ``Source.cluster``."""
+        parts = self.parts(name)
+        return self._build(parts, self._policy(parts)) if parts is not None else None
+
+    def _build(self, parts: Parts, policy: EffectivePolicy) -> Cluster:
+        service, port, subset, rule, member = parts
+        universe, client = self._universe, self._client
+        namespaces = (client.namespace, service.namespace, universe.mesh.root_namespace)
+        towards = Towards(
+            service,
+            port,
+            subset,
+            policy,
+            self._peer(parts, policy),
+            universe.client_policies.find(service.host, subset, namespaces),
+            for_workloads=rule is not None and rule.selector is not None,
+            host=f"{member}.{service.host}" if member else "",
+        )
+        return build_cluster(towards, universe.mesh, client.certificate)
+
+    def _peer(self, parts: Parts, policy: EffectivePolicy) -> Peer:
+        """Who answers: of a service that is passed through, nothing is known but all of its endpoints."""
+        service, port = parts.service, parts.port
+        balancer = policy.load_balancer
+        passed = service.headless or service.resolution is Resolution.NONE
+        passed = passed or (balancer is not None and balancer.simple is SimpleLB.PASSTHROUGH)
+        endpoints = self.endpoints(service, port) if passed else None
+        declared = self._universe.peer_authentications.of_namespace(service.namespace)
+        return Peer(
+            self._universe.registry.identities(service),
+            sni_name(service.host, port.number, parts.subset),
+            inferred_mode(declared, endpoints, external=service.external),
+            external=service.external,
+            registered=not service.kubernetes,
+        )
+
+    def hash_keys(self, cluster: str, port: int) -> tuple[HashKey, ...]:
+        """Where hash keys of a route to ``cluster`` come from; ``port`` is the one that the rule names, or 0."""
+        parts = self.parts(cluster)
+        return route_hash_keys(parts.rule, parts.subset, port) if parts is not None else ()
+
+    def connection_times(self, cluster: str) -> tuple[float | None, float | None]:
+        """Idle timeout and longest duration of connections to a cluster, by its own ``tcp`` settings, in seconds."""
+        parts = self.parts(cluster)
+        pool = self._policy(parts).connection_pool if parts is not None else None
+        tcp = pool.tcp if pool is not None else None
+        if tcp is None:
+            return IDLE, None
+        return IDLE if tcp.idle_timeout is None else tcp.idle_timeout or None, tcp.max_connection_duration
+
+    def policy_values(self, name: str) -> tuple[PolicyValue, ...]:
+        """See ``Informed.policy_values``."""
+        parts = self.parts(name)
+        if parts is None:
+            return ()
+        policy = self._policy(parts)
+        return policy_values(self._build(parts, policy), policy, parts.service, self._universe.mesh)
+
+    # Endpoints ------------------------------------------------------------------------------------------------------
+
+    def assignment(self, name: str) -> Assignment:
+        """See ``Source.assignment``."""
+        parts = self.parts(name)
+        if parts is None:
+            return ()
+        policy = self._policy(parts)
+        labels = subset_labels(parts.rule, parts.subset)
+        endpoints = [e for e in self.endpoints(parts.service, parts.port) if selects(labels, e.labels)]
+        if parts.member:
+            endpoints = [endpoint for endpoint in endpoints if endpoint.hostname == parts.member]
+        detection = policy.outlier_detection
+        if detection is not None and detection.min_health_percent > 0:
+            endpoints = [endpoint for endpoint in endpoints if endpoint.health is not Health.UNHEALTHY]
+        setting = locality_of(policy, parts.service, self._universe.mesh)
+        return assign(self._labelled, list(self._judged(endpoints)), setting, ejects=detection is not None)
+
+    def endpoints(self, service: Service, port: Port) -> list[Endpoint]:
+        """Those of a service that this client may reach: on its node or in its cluster, where that is asked for."""
+        if service.resolution is Resolution.ALIAS:
+            return [Endpoint(service.alias_of, port.number)]
+        found = self._universe.registry.endpoints(service, port)
+        node, cluster = self._client.node, self._client.cluster
+        if service.same_node and node:
+            found = [endpoint for endpoint in found if endpoint.labels.get(HOSTNAME) == node]
+        if cluster and self._universe.cluster_local.covers(service.host):
+            found = [endpoint for endpoint in found if endpoint.labels.get(CLUSTER, cluster) == cluster]
+        return found
+
+    def _judged(self, endpoints: Iterable[Endpoint]) -> Iterable[Endpoint]:
+        """Those whose own PeerAuthentication switches mutual TLS off do not accept it, whatever they advertise."""
+        policies = self._universe.peer_authentications
+        for endpoint in endpoints:
+            namespace = endpoint.workload.namespace
+            if endpoint.accepts_mtls and policies.has_workload_policies(namespace):
+                mode = policies.of_workload(namespace, endpoint.labels, endpoint.port)
+                yield replace(endpoint, accepts_mtls=mode is not MutualTLSMode.DISABLE)
+            else:
+                yield endpoint
+
+
+def subset_labels(rule: Rule | None, subset: str) -> Mapping[str, str]:
+    """What the endpoints of a subset carry; empty for the whole service."""
+    return rule.subsets[subset][0].labels if subset and rule is not None else no_labels()
