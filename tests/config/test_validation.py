@@ -1,35 +1,14 @@
-"""Validation equals Istio's, row by row of its own tables."""
+"""What validation says of each kind, with line and path; Istio's own tables are asked in tests/conformance."""
 
 from __future__ import annotations
 
 import pytest
 
-from meshlib.config.resources import load_dict, load_text
+from meshlib.config.resources import load_text
 from meshlib.config.validation import validate
+from meshlib.config.validation.header_format import header_value
+from meshlib.config.validation.primitives import localities
 from meshlib.model.problem import Level
-from tests.conftest import data_cases
-
-CHECKED = {"VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry"}
-
-
-def problems_of(resource):
-    loaded = load_dict(resource)
-    return [*loaded.problems, *(problem for r in loaded.resources for problem in validate(r))]
-
-
-@pytest.mark.parametrize("case", data_cases("validate/tables.json"))
-def test_istios_tables(case):
-    resource = case.get("resource")
-    if resource is None:
-        pytest.skip("a bare message of a gateway-side kind")
-    if resource["kind"] not in CHECKED:
-        pytest.skip(f"{resource['kind']} is not validated yet")
-    found = problems_of(resource)
-    errors = [problem for problem in found if problem.level is Level.ERROR]
-    assert (not errors) is case["valid"], errors
-    if "warning" in case and case["valid"]:
-        assert bool(found) is case["warning"], found
-
 
 RULE = """apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -62,3 +41,155 @@ def test_what_re2_refuses_is_refused(pattern):
     text = RULE.replace('"/a(b"', f"'{pattern}'")
     (resource,) = load_text(text).resources
     assert any("RE2" in problem.message for problem in validate(resource))
+
+
+def found_in(text, level=Level.ERROR):
+    loaded = load_text(text, "mesh.yaml")
+    problems = [*loaded.problems, *(problem for resource in loaded.resources for problem in validate(resource))]
+    return {problem.path: (problem.line, problem.message) for problem in problems if problem.level is level}
+
+
+POLICY = """apiVersion: meshlib.dev/v1alpha1
+kind: ClientPolicy
+metadata: {name: reviews}
+spec:
+  hosts: [reviews, "*"]
+  subsets: [v1]
+  circuitBreaker:
+    consecutiveErrors: 5
+    window: 10s
+    minRequests: 20
+    errorRate: 0.5
+    openFor: 30s
+    halfOpenRequests: 1
+    scope: Endpoint
+  retryBudget: {percent: 20, minConcurrency: 3}
+  healthCheck: {path: /healthz, interval: 5s, timeout: 1s, unhealthyThreshold: 3, healthyThreshold: 2}
+  rateLimit: {requestsPerUnit: 100, unit: SECOND, burst: 20, by: [{header: x-user}, {path: true}, {method: true}]}
+  hedge: {after: 50ms, maxAttempts: 2, methods: [GET]}
+  faultsBelowRetries: false
+"""
+
+
+def test_a_client_policy_as_the_documentation_shows_it_is_valid():
+    assert not found_in(POLICY)
+    assert not found_in(POLICY, Level.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "line"),
+    [
+        ("hosts: [reviews", "hosts: [rev_iews", "spec.hosts[0]", 5),
+        ("subsets: [v1]", "subsets: [v1, v1]", "spec.subsets[1]", 6),
+        ("consecutiveErrors: 5", "consecutiveErrors: 0", "spec.circuitBreaker.consecutiveErrors", 8),
+        ("errorRate: 0.5", "errorRate: 1.5", "spec.circuitBreaker.errorRate", 11),
+        ("openFor: 30s", "openFor: 0s", "spec.circuitBreaker.openFor", 12),
+        ("scope: Endpoint", "scope: Host", "spec.circuitBreaker.scope", 14),
+        ("percent: 20", "percent: 120", "spec.retryBudget.percent", 15),
+        ("path: /healthz", "path: healthz", "spec.healthCheck.path", 16),
+        ("path: /healthz", "path: /healthz, tcp: {}", "spec.healthCheck", 16),
+        ("path: /healthz, ", "", "spec.healthCheck", 16),
+        ("unhealthyThreshold: 3", "unhealthyThreshold: 0", "spec.healthCheck.unhealthyThreshold", 16),
+        ("requestsPerUnit: 100", "requestsPerUnit: 0", "spec.rateLimit.requestsPerUnit", 17),
+        ("unit: SECOND", "unit: FORTNIGHT", "spec.rateLimit.unit", 17),
+        ("{header: x-user}", "{header: x-user, path: true}", "spec.rateLimit.by[0]", 17),
+        ("{header: x-user}", "{}", "spec.rateLimit.by[0]", 17),
+        ("maxAttempts: 2", "maxAttempts: 1", "spec.hedge.maxAttempts", 18),
+        ("after: 50ms, ", "", "spec.hedge.after", 18),
+    ],
+)
+def test_what_a_client_policy_cannot_mean_is_refused_where_it_stands(old, new, path, line):
+    assert POLICY.count(old) >= 1
+    assert {place: where for place, (where, _) in found_in(POLICY.replace(old, new, 1)).items()} == {path: line}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("    errorRate: 0.5\n", "", "spec.circuitBreaker.minRequests"),
+        ("timeout: 1s", "timeout: 9s", "spec.healthCheck.timeout"),
+        ("methods: [GET]", "methods: [POST]", "spec.hedge.methods[0]"),
+    ],
+)
+def test_what_a_client_policy_probably_does_not_mean_is_worth_a_warning(old, new, path):
+    text = POLICY.replace(old, new, 1)
+    assert not found_in(text)
+    assert path in found_in(text, Level.WARNING)
+
+
+SIDECAR = """apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default, namespace: shop}
+spec:
+  ingress:
+  - port: {number: 9080, protocol: HTTP, name: http}
+    defaultEndpoint: 127.0.0.1:8080
+    tls: {mode: SIMPLE, credentialName: secret}
+  egress:
+  - hosts: ["*/*"]
+  - port: {number: 443}
+    hosts: [shop/reviews]
+"""
+
+
+def test_a_sidecar_is_told_every_mistake_at_its_line():
+    found = found_in(SIDECAR)
+    assert found["spec.ingress[0].tls.credentialName"][0] == 8
+    assert found["spec.ingress[0].tls"][1] == "TLS settings are for ports of protocol HTTPS or TLS"
+    assert found["spec.egress[0]"][0] == 10
+    assert "short name" in found["spec.egress[1].hosts[0]"][1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "misspelt"),
+    [
+        ("security.istio.io/v1 AuthorizationPolicy", "rules: [{from: [{source: {principles: [a]}}]}]", "principles"),
+        ("security.istio.io/v1 RequestAuthentication", "jwtRules: [{issuer: a, jwksURI: 'https://a'}]", "jwksURI"),
+        ("security.istio.io/v1 PeerAuthentication", "mtls: {modes: STRICT}", "modes"),
+        ("telemetry.istio.io/v1 Telemetry", "tracing: [{randomSampling: 1}]", "randomSampling"),
+        ("networking.istio.io/v1 WorkloadGroup", "template: {}\n  probe: {tcpSocket: {port: 1, hosts: a}}", "hosts"),
+        ("networking.istio.io/v1beta1 ProxyConfig", "image: {imageKind: debug}", "imageKind"),
+        ("networking.istio.io/v1 Gateway", "servers: [{hosts: [a.b], tls: {cipherSuite: []}}]", "cipherSuite"),
+        ("meshlib.dev/v1alpha1 ClientPolicy", "hosts: [a]\n  hedge: {delay: 1s}", "delay"),
+    ],
+)
+def test_unknown_fields_are_warnings_and_in_strict_mode_refuse_the_object(kind, field, misspelt):
+    version, name = kind.split()
+    text = f"apiVersion: {version}\nkind: {name}\nmetadata: {{name: x}}\nspec:\n  {field}\n"
+    loose, strict = load_text(text, "x.yaml"), load_text(text, "x.yaml", strict=True)
+    (problem,) = loose.problems
+    assert (problem.level, problem.line) == (Level.WARNING, 5 + field.count("\n"))
+    assert f"unknown field {misspelt!r}" in problem.message
+    assert loose.resources
+    assert not strict.resources
+    assert [found.level for found in strict.problems] == [Level.ERROR]
+
+
+@pytest.mark.parametrize(
+    ("value", "valid"),
+    [
+        ("%REQ(x-user)%", True),
+        ('%UPSTREAM_METADATA(["a", "b"])%', True),
+        ('%UPSTREAM_METADATA(["a", b])%', False),
+        ("%REQ(x-user", False),
+        ("50%", False),
+        ("a\x01b", False),
+        ("%REQ(a\\)b)%", True),
+    ],
+)
+def test_values_of_header_operations_are_read_as_envoy_reads_them(value, valid):
+    assert (header_value(value) is None) is valid
+
+
+@pytest.mark.parametrize(
+    ("patterns", "valid"),
+    [
+        (["a/b", "a/*", "*"], True),
+        (["*", "a"], False),
+        (["a", "a/b"], False),
+        (["a/b/c", "a/b"], False),
+        (["a//b"], False),
+    ],
+)
+def test_a_locality_pattern_may_not_cover_what_one_before_it_covers(patterns, valid):
+    assert (localities(patterns) is None) is valid

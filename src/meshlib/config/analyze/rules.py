@@ -41,8 +41,6 @@ def _part(item: Item, part: str, rules: list[Any]) -> Iterator[Problem]:
             where = f"{path}.match[{index}]"
             first = seen.setdefault(_key(match), where)
             repeated += first != where
-            if first != where and part != "spec.http":
-                yield item.report("IST0131", where, f"this match is the same as {first}")
         if repeated == len(matches):
             yield item.report("IST0130", path, "every match of this rule stands in a rule before it")
 

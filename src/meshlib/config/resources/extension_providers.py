@@ -22,7 +22,11 @@ __all__ = [
     "HttpHeader",
     "HttpService",
     "LightstepTracingProvider",
+    "Nothing",
+    "OpenCensusTraceContext",
     "OpenTelemetryTracingProvider",
+    "SDSProvider",
+    "Served",
     "SkyWalkingTracingProvider",
     "StackdriverProvider",
     "TraceContextOption",
@@ -55,7 +59,7 @@ class GrpcService(Message):
     initial_metadata: list[HttpHeader] = Field(default_factory=list)
 
 
-class _Served(Message):
+class Served(Message):
     """Something that a service of the registry serves: ``host`` or ``namespace/host``, and its port."""
 
     service: str = ""
@@ -70,7 +74,7 @@ class RequestBody(Message):
     pack_as_bytes: bool = False
 
 
-class EnvoyExternalAuthorizationHttpProvider(_Served):
+class EnvoyExternalAuthorizationHttpProvider(Served):
     """Asks an authorizer over HTTP."""
 
     timeout: Duration | None = None
@@ -87,7 +91,7 @@ class EnvoyExternalAuthorizationHttpProvider(_Served):
     headers_to_downstream_on_allow: list[str] = Field(default_factory=list)
 
 
-class EnvoyExternalAuthorizationGrpcProvider(_Served):
+class EnvoyExternalAuthorizationGrpcProvider(Served):
     """Asks an authorizer over gRPC (``envoy.service.auth.v3``)."""
 
     timeout: Duration | None = None
@@ -104,7 +108,7 @@ class TraceContextOption(StrEnum):
     USE_B3_WITH_W3C_PROPAGATION = "USE_B3_WITH_W3C_PROPAGATION"
 
 
-class ZipkinTracingProvider(_Served):
+class ZipkinTracingProvider(Served):
     """Spans to Zipkin."""
 
     max_tag_length: UInt32 = 0
@@ -115,20 +119,20 @@ class ZipkinTracingProvider(_Served):
     headers: list[HttpHeader] = Field(default_factory=list)
 
 
-class LightstepTracingProvider(_Served):
+class LightstepTracingProvider(Served):
     """Spans to Lightstep; deprecated by Istio."""
 
     access_token: str = ""
     max_tag_length: UInt32 = 0
 
 
-class DatadogTracingProvider(_Served):
+class DatadogTracingProvider(Served):
     """Spans to Datadog."""
 
     max_tag_length: UInt32 = 0
 
 
-class SkyWalkingTracingProvider(_Served):
+class SkyWalkingTracingProvider(Served):
     """Spans to SkyWalking."""
 
     access_token: str = ""
@@ -161,7 +165,7 @@ class OpenCensusTraceContext(StrEnum):
     B3 = "B3"
 
 
-class OpenCensusAgentTracingProvider(_Served):
+class OpenCensusAgentTracingProvider(Served):
     """Spans to an OpenCensus agent; deprecated by Istio."""
 
     context: list[Annotated[OpenCensusTraceContext, numbered(*OpenCensusTraceContext)]] = Field(default_factory=list)
@@ -179,7 +183,7 @@ class ResourceDetectors(Message):
     dynatrace: Nothing | None = None
 
 
-class DynatraceApi(_Served):
+class DynatraceApi(Served):
     """Dynatrace's API."""
 
     http: HttpService | None = None
@@ -201,7 +205,7 @@ class ServiceAttributeEnrichment(StrEnum):
     OTEL_SEMANTIC_CONVENTIONS = "OTEL_SEMANTIC_CONVENTIONS"
 
 
-class OpenTelemetryTracingProvider(_Served):
+class OpenTelemetryTracingProvider(Served):
     """Spans by OTLP; over gRPC unless ``http`` is given."""
 
     max_tag_length: UInt32 = 0
@@ -231,7 +235,7 @@ class EnvoyFileAccessLogProvider(Message):
     omit_empty_values: bool = False
 
 
-class EnvoyTcpGrpcV3LogProvider(_Served):
+class EnvoyTcpGrpcV3LogProvider(Served):
     """Access logs of connections to a service."""
 
     log_name: str = ""
@@ -253,14 +257,14 @@ class OpenTelemetryLogFormat(Message):
     labels: dict[str, Any] | None = None
 
 
-class EnvoyOpenTelemetryLogProvider(_Served):
+class EnvoyOpenTelemetryLogProvider(Served):
     """Access logs by OTLP."""
 
     log_name: str = ""
     log_format: OpenTelemetryLogFormat | None = None
 
 
-class SDSProvider(_Served):
+class SDSProvider(Served):
     """Where secrets come from."""
 
     name: str = ""
@@ -287,7 +291,7 @@ class ExtensionProvider(Message):
     sds: SDSProvider | None = None
 
     @property
-    def given(self) -> list[Message]:
-        """What is configured under the name; a valid provider has exactly one."""
-        parts = (getattr(self, name) for name in type(self).model_fields if name != "name")
-        return [part for part in parts if part is not None]
+    def given(self) -> dict[str, Message]:
+        """What is configured under the name, by field; a valid provider has exactly one."""
+        parts = {name: getattr(self, name) for name in type(self).model_fields if name != "name"}
+        return {name: part for name, part in parts.items() if part is not None}

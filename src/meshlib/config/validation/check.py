@@ -6,21 +6,39 @@ from collections.abc import Callable
 from typing import Any
 
 from meshlib.config.resources.base import Resource
+from meshlib.config.validation.authentication import peer_authentication, request_authentication
+from meshlib.config.validation.authorization import authorization_policy
+from meshlib.config.validation.client_policy import client_policy
 from meshlib.config.validation.destination_rule import destination_rule
+from meshlib.config.validation.gateway import gateway
+from meshlib.config.validation.proxy_config import proxy_config
 from meshlib.config.validation.report import Report
-from meshlib.config.validation.service_entry import service_entry, sidecar, workload_entry
+from meshlib.config.validation.service_entry import service_entry
+from meshlib.config.validation.sidecar import sidecar
+from meshlib.config.validation.telemetry import telemetry
 from meshlib.config.validation.virtual_service import virtual_service
+from meshlib.config.validation.workload_entry import workload_entry
+from meshlib.config.validation.workload_group import workload_group
 from meshlib.model.problem import Problem
 
 __all__ = ["validate"]
 
-_CHECKS: dict[str, Callable[[Report, Any], None]] = {
-    "VirtualService": virtual_service,
-    "DestinationRule": destination_rule,
-    "ServiceEntry": service_entry,
-    "WorkloadEntry": workload_entry,
-    "Sidecar": sidecar,
+_CHECKS: dict[tuple[str, str], Callable[[Report, Any], None]] = {
+    ("networking.istio.io", "VirtualService"): virtual_service,
+    ("networking.istio.io", "DestinationRule"): destination_rule,
+    ("networking.istio.io", "ServiceEntry"): service_entry,
+    ("networking.istio.io", "WorkloadEntry"): workload_entry,
+    ("networking.istio.io", "WorkloadGroup"): workload_group,
+    ("networking.istio.io", "Sidecar"): sidecar,
+    ("networking.istio.io", "Gateway"): gateway,
+    ("networking.istio.io", "ProxyConfig"): proxy_config,
+    ("security.istio.io", "PeerAuthentication"): peer_authentication,
+    ("security.istio.io", "RequestAuthentication"): request_authentication,
+    ("security.istio.io", "AuthorizationPolicy"): authorization_policy,
+    ("telemetry.istio.io", "Telemetry"): telemetry,
+    ("meshlib.dev", "ClientPolicy"): client_policy,
 }
+_DRY_RUN = "istio.io/dry-run"
 
 
 def validate(resource: Resource[Any]) -> list[Problem]:
@@ -28,9 +46,12 @@ def validate(resource: Resource[Any]) -> list[Problem]:
 
     An object with a problem of level ``ERROR`` must not be used. Kinds without checks have no problems.
     """
-    check = _CHECKS.get(resource.kind)
+    group = resource.api_version.rpartition("/")[0]
+    check = _CHECKS.get((group, resource.kind))
     if check is None or isinstance(resource.spec, dict):
         return []
     report = Report(resource)
+    if _DRY_RUN in resource.metadata.annotations and resource.kind != "AuthorizationPolicy":
+        report.error(f"metadata.annotations.{_DRY_RUN}", f"a {resource.kind} cannot be tried without effect")
     check(report, resource.spec)
     return report.problems

@@ -27,6 +27,11 @@ class Report:
         """The object breaks a rule at ``path``."""
         self._add(partial(schema_error, self.resource.id), Level.ERROR, path, message)
 
+    def refuse(self, path: str, problem: str | None) -> None:
+        """An error where a check of ``primitives`` found a problem."""
+        if problem:
+            self.error(path, problem)
+
     def warn(self, path: str, message: str) -> None:
         """The object is used, but ``path`` deserves a look."""
         self._add(partial(schema_warning, self.resource.id), Level.WARNING, path, message)

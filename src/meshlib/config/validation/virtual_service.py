@@ -9,6 +9,7 @@ from meshlib.config.resources import virtual_service as api
 from meshlib.config.validation import primitives as check
 from meshlib.config.validation.http_rule import destination, http_rule, weights
 from meshlib.config.validation.report import Report
+from meshlib.config.validation.selectors import labels
 from meshlib.config.validation.unreachable import unreachable
 from meshlib.model.hosts import is_ip, matches, subset_of
 
@@ -26,15 +27,13 @@ def virtual_service(report: Report, spec: api.VirtualServiceSpec) -> None:
     if not (spec.http or spec.tcp or spec.tls):
         report.error("spec", "one of http, tls and tcp is needed")
     for number, rule in enumerate(spec.http):
-        http_rule(report, rule, f"spec.http[{number}]", delegate=delegate, gateways=spec.gateways)
+        http_rule(report, rule, f"spec.http[{number}]", delegate=delegate, at_gateways=not in_mesh)
         for index, match in enumerate(rule.match):
             _gateways(report, match.gateways, f"spec.http[{number}].match[{index}].gateways")
     _tls(report, spec)
     _tcp(report, spec)
-    problem = check.export_to(spec.export_to, report.resource.metadata.namespace or "")
-    if problem:
-        report.error("spec.exportTo", problem)
-    unreachable(report, spec.http)
+    report.refuse("spec.exportTo", check.export_to(spec.export_to, report.resource.metadata.namespace or ""))
+    unreachable(report, spec)
 
 
 def _delegate(report: Report, spec: api.VirtualServiceSpec) -> None:
@@ -46,9 +45,10 @@ def _delegate(report: Report, spec: api.VirtualServiceSpec) -> None:
 
 
 def _hosts(report: Report, spec: api.VirtualServiceSpec, in_mesh: bool) -> None:
+    passed_through = not in_mesh and any(match.sni_hosts for rule in spec.tls for match in rule.match)
     for number, host in enumerate(spec.hosts):
         path = f"spec.hosts[{number}]"
-        problem = None if is_ip(host) else (check.wildcard_host if in_mesh else check.sni_host)(host)
+        problem = None if is_ip(host) else check.sni_host(host, generated=passed_through)
         if problem:
             report.error(path, problem)
         elif host == "*" and in_mesh:
@@ -65,7 +65,8 @@ def _gateways(report: Report, gateways: list[str], path: str) -> None:
             report.error(where, f"{name!r} is not a gateway name such as 'namespace/name'")
             continue
         parts = [part for part in ((rest if slash else name), namespace if slash else "") if part and part != "."]
-        problem = next((p for p in map(check.fqdn, parts) if p), None) if parts else "the gateway name is empty"
+        part = check.dns_label if slash else check.fqdn
+        problem = next(filter(None, map(part, parts)), None) if parts else "the gateway name is empty"
         if problem:
             report.error(where, problem)
         elif not slash and "." in name:
@@ -90,32 +91,28 @@ def _tls(report: Report, spec: api.VirtualServiceSpec) -> None:
             if not match.sni_hosts:
                 report.error(where, "sniHosts is required")
             for host in match.sni_hosts:
-                _sni(report, host, spec.hosts, f"{where}.sniHosts")
+                _sni(report, host, spec, f"{where}.sniHosts")
             _l4(report, match, where)
         _destinations(report, rule.route, f"{path}.route")
 
 
-def _sni(report: Report, host: str, hosts: list[str], path: str) -> None:
-    problem = check.sni_host(host)
+def _sni(report: Report, host: str, spec: api.VirtualServiceSpec, path: str) -> None:
     if is_ip(host):
         report.warn(path, f"an SNI is never an IP address such as {host!r}")
-        problem = None
+        return
+    problem = check.sni_host(host, generated="mesh" not in spec.gateways)
     if problem:
         report.error(path, problem)
-    elif not any(subset_of(host, other) for other in hosts):
+    elif not any(subset_of(host, other) for other in spec.hosts):
         report.error(path, f"{host!r} is not covered by any host of this VirtualService")
 
 
 def _l4(report: Report, match: api.TLSMatchAttributes | api.L4MatchAttributes, path: str) -> None:
     for number, text in enumerate(match.destination_subnets):
-        problem = check.subnet(text)
-        if problem:
-            report.error(f"{path}.destinationSubnets[{number}]", problem)
-    if match.port and (problem := check.port(match.port)):
-        report.error(f"{path}.port", problem)
-    for key, value in match.source_labels.items():
-        if problem := check.label_pair(key, value):
-            report.error(f"{path}.sourceLabels.{key}", problem)
+        report.refuse(f"{path}.destinationSubnets[{number}]", check.subnet(text))
+    if match.port:
+        report.refuse(f"{path}.port", check.port(match.port))
+    labels(report, match.source_labels, f"{path}.sourceLabels")
     _gateways(report, match.gateways, f"{path}.gateways")
 
 
