@@ -128,8 +128,9 @@ def test_bad_settings_of_the_mesh_stay_as_they_were_and_are_told_of_as_long_as_t
 
 
 def test_two_kinds_of_one_name_in_two_groups_are_two_objects():
-    text = "apiVersion: %s\nkind: Gateway\nmetadata: {name: g}\nspec: {}\n"
-    groups = ("networking.istio.io/v1", "gateway.networking.k8s.io/v1")
+    text = "apiVersion: %s\nkind: Gateway\nmetadata: {name: g}\nspec: {%s}\n"
+    istios = "servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.example]}]"
+    groups = (("networking.istio.io/v1", istios), ("gateway.networking.k8s.io/v1", "gatewayClassName: istio"))
     made = feed(("f", "---\n".join(text % group for group in groups)))
     assert len(in_force(made, "Gateway")) == 2
     assert not [each for each in made.problems if each.code == "MESH001"]
