@@ -6,7 +6,8 @@
     ├── ConfigError             the configuration cannot be used; ``problems`` says why
     ├── NotReady                no snapshot has been published yet
     ├── NotSent                 the request was not sent: always safe to repeat
-    │   ├── NoRoute             NR   no virtual host or no rule matched, or the registry refuses unknown hosts
+    │   ├── NoRoute             NR   no virtual host or no rule matched
+    │   │   └── UnknownHost     NR   the mesh is REGISTRY_ONLY and does not know the host
     │   ├── NoCluster           NC   the rule names a host, port or subset that does not exist
     │   ├── NoHealthyUpstream   UH   the cluster has no endpoint that may be picked
     │   ├── Overflow            UO   a circuit-breaker threshold is reached
@@ -37,6 +38,7 @@ __all__ = [
     "NotSent",
     "Overflow",
     "PoolTimeout",
+    "UnknownHost",
 ]
 
 
@@ -94,10 +96,16 @@ class NotSent(MeshError):
 
 
 class NoRoute(NotSent):
-    """No rule of the virtual service matched, or the host is unknown and the mesh is REGISTRY_ONLY."""
+    """No rule of the virtual service matched, or (``UnknownHost``) the mesh refuses hosts that it does not know."""
 
     flag = "NR"
     status = 404
+
+
+class UnknownHost(NoRoute):
+    """The host is not in the registry and the mesh is REGISTRY_ONLY; a sidecar answers 502 (``BlackHoleCluster``)."""
+
+    status = 502
 
 
 class NoCluster(NotSent):

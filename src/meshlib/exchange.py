@@ -84,6 +84,7 @@ def read_request(request: Any, fixed_body: type[Any]) -> Request:
         url.port or _DEFAULT_PORTS.get(scheme, 0),
         url.raw_path.decode("ascii"),
         raw,
+        dialled=url.raw_host.decode("ascii").rstrip("."),
         replayable=isinstance(request.stream, fixed_body),
         is_grpc=content_type.startswith(b"application/grpc"),
     )

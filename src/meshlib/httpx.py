@@ -33,6 +33,10 @@ class NoRoute(errors.NoRoute, httpx.ConnectError):
     """NR."""
 
 
+class UnknownHost(errors.UnknownHost, NoRoute):
+    """NR, by REGISTRY_ONLY."""
+
+
 class NoCluster(errors.NoCluster, httpx.ConnectError):
     """NC."""
 
@@ -96,6 +100,7 @@ _FACES = Faces(
         Failure.LOCAL: httpx.LocalProtocolError,
     },
     both={
+        errors.UnknownHost: UnknownHost,
         errors.NoRoute: NoRoute,
         errors.NoCluster: NoCluster,
         errors.NoHealthyUpstream: NoHealthyUpstream,

@@ -33,6 +33,10 @@ class NoRoute(errors.NoRoute, httpx2.ConnectError):
     """NR."""
 
 
+class UnknownHost(errors.UnknownHost, NoRoute):
+    """NR, by REGISTRY_ONLY."""
+
+
 class NoCluster(errors.NoCluster, httpx2.ConnectError):
     """NC."""
 
@@ -96,6 +100,7 @@ _FACES = Faces(
         Failure.LOCAL: httpx2.LocalProtocolError,
     },
     both={
+        errors.UnknownHost: UnknownHost,
         errors.NoRoute: NoRoute,
         errors.NoCluster: NoCluster,
         errors.NoHealthyUpstream: NoHealthyUpstream,

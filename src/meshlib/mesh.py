@@ -20,9 +20,11 @@ from meshlib.clock import SYSTEM_CLOCK, Clock
 from meshlib.config.feed import Feed, Options
 from meshlib.config.resources import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.dataplane.connections import target_of
 from meshlib.dataplane.decision import Decision
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.explain import explain
+from meshlib.dataplane.explain_connection import explain_connection
 from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import Request, request_of
 from meshlib.dataplane.state import State
@@ -255,15 +257,17 @@ class Mesh:
         *,
         source_labels: Mapping[str, str] | None = None,
         source_namespace: str | None = None,
+        sni: str | None = None,
     ) -> Decision:
         """What would happen to a request, and why: the code that routes live calls, without sending anything.
 
         Args:
             method: HTTP method.
-            url: Absolute URL.
+            url: Absolute URL; ``tcp://host:port`` and ``tls://host:port`` ask about a raw connection.
             headers: Request headers.
             source_labels: Labels of the caller, instead of the mesh's own.
             source_namespace: Namespace of the caller, instead of the mesh's own.
+            sni: Server name of the TLS handshake of a raw connection; by default the host of a ``tls://`` URL.
 
         Raises:
             NotReady: No configuration came in time.
@@ -274,6 +278,8 @@ class Mesh:
         if source_labels is not None or source_namespace is not None:
             prepared = self._as_seen_by(source_labels, source_namespace)
         try:
+            if url.startswith(("tcp:", "tls:")):
+                return explain_connection(prepared, target_of(url, sni), self.clock.now())
             request = request_of(method, url, headers or {})
         except ValueError as error:
             raise ConfigError(str(error)) from None

@@ -54,11 +54,13 @@ def meshlib() -> None:
 
 @meshlib.command()
 @click.argument("url")
+@click.option("--sni", default=None, help="TLS server name of a raw connection (tls://host:port).")
 @_request_options
 @_mesh_options
 @_output
 def explain(
     url: str,
+    sni: str | None,
     method: str,
     headers: tuple[str, ...],
     paths: tuple[str, ...],
@@ -67,14 +69,17 @@ def explain(
     strict: bool,
     output: str,
 ) -> None:
-    """Say where a request would go, and why. Nothing is sent."""
+    """Say where a request would go, and why. Nothing is sent.
+
+    URL is http://, https://, or for a raw connection tcp://host:port or tls://host:port.
+    """
     with _mesh(paths, namespace, labels, strict) as mesh:
-        decision = _usable(lambda: mesh.explain(method, url, _headers(headers)))
+        decision = _usable(lambda: mesh.explain(method, url, _headers(headers), sni=sni))
         problems = mesh.problems
     if output == "json":
         click.echo(json.dumps(decision.to_dict(), indent=2))
     else:
-        show.decision(decision, method, url)
+        show.decision(decision, "CONNECT" if url.startswith(("tcp:", "tls:")) else method, url)
     show.problems(problems)
     sys.exit(1 if decision.action == "none" else 0)
 

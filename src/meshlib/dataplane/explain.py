@@ -14,12 +14,13 @@ from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
 from meshlib.dataplane.reply import path_after, redirect_reply
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.standing import destination_of
+from meshlib.model.cluster import parse_cluster_name
 from meshlib.model.informed import BUILT_IN
 from meshlib.model.policy import RetryPolicy
-from meshlib.model.route import DirectResponse, Forward, Redirect, SkippedRule
+from meshlib.model.route import DirectResponse, Forward, Redirect, Route, SkippedRule
 from meshlib.model.snapshot import OutboundPolicy
 
-__all__ = ["Decision", "DecisionDestination", "explain"]
+__all__ = ["NEVER", "Decision", "DecisionDestination", "decide", "explain", "label", "left_aside", "unknown"]
 
 NEVER = float("-inf")
 """A moment at which no sweep is due and no ejection can be timed."""
@@ -27,10 +28,10 @@ NEVER = float("-inf")
 
 def explain(prepared: Prepared, request: Request, now: float = NEVER) -> Decision:
     """The decision that a live call at ``now`` would take, but for its draws."""
-    host = prepared.host(request.host, request.port)
+    host = prepared.host_of(request)
     why_host = prepared.snapshot.informed.host_reasons(request.host, request.port)
     if host is None:
-        return _unknown(prepared, request, why_host)
+        return unknown(prepared, request, why_host)
     if may_change(request.path):
         request.path = normalize_path(request.path, prepared.snapshot.path_normalization)
     chosen, rules = _match(host, request)
@@ -45,7 +46,7 @@ def explain(prepared: Prepared, request: Request, now: float = NEVER) -> Decisio
             reasons=(*map(str, rules), "no rule matches"),
             host_reasons=why_host,
         )
-    return _decide(prepared, host, chosen, request, now, rules, why_host)
+    return decide(prepared, host, chosen, request, now, rules, why_host)
 
 
 class _Never(random.Random):
@@ -55,7 +56,8 @@ class _Never(random.Random):
         return 0.0
 
 
-def _unknown(prepared: Prepared, request: Request, why_host: tuple[str, ...]) -> Decision:
+def unknown(prepared: Prepared, request: Request, why_host: tuple[str, ...]) -> Decision:
+    """The decision about a host that the mesh does not know."""
     refused = prepared.snapshot.outbound_policy is OutboundPolicy.REGISTRY_ONLY
     what = "and the mesh is REGISTRY_ONLY" if refused else "and goes straight to its address (ALLOW_ANY)"
     reason = f"the host is not known on port {request.port}, {what}"
@@ -72,13 +74,13 @@ def _match(host: PreparedHost, request: Request) -> tuple[BoundRoute | None, lis
     for route in host.routes:
         origin = route.route.origin
         while skipped and _place(skipped[0]) < (origin.rule, origin.match or 0):
-            verdicts.append(_skipped(skipped.pop(0)))
+            verdicts.append(left_aside(skipped.pop(0)))
         failed = next((clause for clause in route.clauses if not clause.test(request, rng)), None)
         if failed is None:
-            verdicts.append(RuleVerdict(_label(route), MATCHES))
-            return route, [*verdicts, *map(_skipped, skipped)]
-        verdicts.append(RuleVerdict(_label(route), _failure(failed, request)))
-    return None, [*verdicts, *map(_skipped, skipped)]
+            verdicts.append(RuleVerdict(label(route.route), MATCHES))
+            return route, [*verdicts, *map(left_aside, skipped)]
+        verdicts.append(RuleVerdict(label(route.route), _failure(failed, request)))
+    return None, [*verdicts, *map(left_aside, skipped)]
 
 
 def _failure(clause: Clause, request: Request) -> str:
@@ -92,15 +94,17 @@ def _place(rule: SkippedRule) -> tuple[int, int]:
     return (rule.rule, rule.match or 0)
 
 
-def _skipped(rule: SkippedRule) -> RuleVerdict:
+def left_aside(rule: SkippedRule) -> RuleVerdict:
+    """The verdict on a rule that can never hold for this client and port."""
     return RuleVerdict(f"rule {rule.rule}{_numbered(rule.match)}{_named(rule.name)}", rule.reason, tried=False)
 
 
-def _label(bound: BoundRoute) -> str:
-    origin = bound.route.origin
+def label(route: Route) -> str:
+    """``rule 0 ('jason')``, or ``default route``."""
+    origin = route.origin
     if origin.rule < 0:
         return "default route"
-    return f"rule {origin.rule}{_numbered(origin.match)}{_named(bound.route.name)}"
+    return f"rule {origin.rule}{_numbered(origin.match)}{_named(route.name)}"
 
 
 def _numbered(number: int | None) -> str:
@@ -114,7 +118,7 @@ def _named(name: str) -> str:
 # The decision -------------------------------------------------------------------------------------------------------
 
 
-def _decide(
+def decide(
     prepared: Prepared,
     host: PreparedHost,
     bound: BoundRoute,
@@ -123,6 +127,7 @@ def _decide(
     rules: list[RuleVerdict],
     why_host: tuple[str, ...],
 ) -> Decision:
+    """What the rule in force does, value by value."""
     route, origin = bound.route, bound.route.origin
     details: dict[str, Any] = {
         "fault": _fault_dict(bound),
@@ -242,11 +247,11 @@ def _retries_dict(retry: RetryPolicy | None) -> dict[str, Any] | None:
 
 
 def _mirror_dict(prepared: Prepared, name: str, parts_per_million: int) -> dict[str, Any]:
-    _, port, subset, host = name.split("|")
+    parts = parse_cluster_name(name)
     return {
-        "host": host,
-        "subset": subset or None,
-        "port": int(port),
+        "host": parts.host,
+        "subset": parts.subset or None,
+        "port": parts.port,
         "percentage": parts_per_million / 10_000,
         "exists": prepared.snapshot.cluster(name) is not None,
     }

@@ -22,6 +22,7 @@ from meshlib.dataplane.reply import path_after
 from meshlib.dataplane.request import Request
 from meshlib.model.cluster import Cluster
 from meshlib.model.route import Forward, Route, VirtualHost, WeightedCluster
+from meshlib.model.tcp import TcpHost
 
 if TYPE_CHECKING:
     from meshlib.dataplane.state import State
@@ -181,6 +182,8 @@ class Prepared:
         self._rng = rng
         self._lock = threading.Lock()
         self._hosts: dict[tuple[str, int], PreparedHost | None] = {}
+        self._tcp_hosts: dict[tuple[str, int], TcpHost | None] = {}
+        self._ways: dict[int, BoundRoute] = {}
         self._clusters: dict[str, PreparedCluster | None] = {}
 
     def host(self, name: str, port: int) -> PreparedHost | None:
@@ -190,6 +193,34 @@ class Prepared:
         except KeyError:
             with self._lock:
                 return self._prepare_host(name, port)
+
+    def host_of(self, request: Request) -> PreparedHost | None:
+        """The host that a request means: by its Host header, unless nobody declared HTTP where it is sent to.
+
+        Source: Istio routes ports whose protocol is detected, and those of other protocols, by destination address.
+        """
+        if request.dialled != request.host:
+            dialled = self.host(request.dialled, request.port)
+            if dialled is not None and dialled.host.by_address:
+                return dialled
+        return self.host(request.host, request.port)
+
+    def tcp_host(self, name: str, port: int) -> TcpHost | None:
+        """What is known of connections to ``name`` on ``port``; None when the mesh does not know it."""
+        with self._lock:
+            if (name, port) not in self._tcp_hosts:
+                if len(self._tcp_hosts) >= self.HOSTS:
+                    self._tcp_hosts.clear()
+                self._tcp_hosts[name, port] = self.snapshot.tcp_host(name, port)
+            return self._tcp_hosts[name, port]
+
+    def bound(self, route: Route) -> BoundRoute:
+        """A way of connections, ready to be taken."""
+        with self._lock:
+            known = self._ways.get(id(route))
+            if known is None or known.route is not route:
+                known = self._ways[id(route)] = self._bind(route)
+            return known
 
     def cluster(self, name: str) -> PreparedCluster | None:
         """The prepared cluster, for ``explain`` and status pages; None when it does not exist."""
@@ -212,7 +243,7 @@ class Prepared:
     def after_fork(self) -> None:
         """In a forked child: nobody holds the lock; clusters are prepared anew around their reset state."""
         self._lock = threading.Lock()
-        self._hosts, self._clusters = {}, {}
+        self._hosts, self._clusters, self._ways = {}, {}, {}
 
     def _prepare_host(self, name: str, port: int) -> PreparedHost | None:
         if len(self._hosts) >= self.HOSTS:

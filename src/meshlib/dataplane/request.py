@@ -16,6 +16,7 @@ class Request:
         scheme: ``http`` or ``https``.
         authority: Host header as sent, port included.
         host: ``authority`` in lower case without port; the key of the host look-up.
+        dialled: The host of the URL in lower case; ``host`` where nobody says otherwise.
         port: Port the client addressed (of the URL, not of the Host header).
         path: Path and query; routing normalizes it as the mesh asks for, so that what is matched is what is sent.
         raw_headers: What the client will send, names in any case.
@@ -29,6 +30,7 @@ class Request:
         "_headers",
         "authority",
         "body_started",
+        "dialled",
         "host",
         "is_grpc",
         "method",
@@ -50,6 +52,7 @@ class Request:
         raw_headers: Sequence[tuple[bytes, bytes]] = (),
         *,
         host: str | None = None,
+        dialled: str | None = None,
         replayable: bool = True,
         timeout: float | None = None,
         is_grpc: bool = False,
@@ -58,6 +61,7 @@ class Request:
         self.scheme = scheme
         self.authority = authority
         self.host = split_host(authority) if host is None else host
+        self.dialled = self.host if dialled is None else dialled
         self.port = port
         self.path = path
         self.raw_headers = raw_headers
@@ -99,7 +103,8 @@ def request_of(method: str, url: str, headers: Mapping[str, str]) -> Request:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Request(method, parts.scheme, given or parts.netloc.rpartition("@")[2], port, path, raw)
+    authority = parts.netloc.rpartition("@")[2]
+    return Request(method, parts.scheme, given or authority, port, path, raw, dialled=split_host(authority))
 
 
 def split_host(authority: str) -> str:

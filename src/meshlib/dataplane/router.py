@@ -11,12 +11,12 @@ from meshlib.dataplane.policies.hash_key import hash_key
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
 from meshlib.dataplane.reply import LocalReply, abort_reply, direct_reply, redirect_reply
 from meshlib.dataplane.request import Request
-from meshlib.errors import NoCluster, NoRoute
+from meshlib.errors import NoCluster, NoRoute, UnknownHost
 from meshlib.model.policy import Fault
 from meshlib.model.route import DirectResponse, Redirect
 from meshlib.model.snapshot import OutboundPolicy
 
-__all__ = ["begin", "copies"]
+__all__ = ["begin", "copies", "refuse_unknown"]
 
 
 def begin(
@@ -25,12 +25,13 @@ def begin(
     """Route ``request``; None when its host is unknown and goes straight to its address (Istio ALLOW_ANY).
 
     Raises:
-        NoRoute: No rule of the host matched, or the host is unknown under REGISTRY_ONLY.
+        NoRoute: No rule of the host matched.
+        UnknownHost: The host is unknown under REGISTRY_ONLY.
         NoCluster: The rule's destination does not exist.
     """
-    host = prepared.host(request.host, request.port)
+    host = prepared.host_of(request)
     if host is None:
-        _refuse_unknown(prepared, request)
+        refuse_unknown(prepared, request)
         return None
     if may_change(request.path):
         request.path = normalize_path(request.path, prepared.snapshot.path_normalization)
@@ -63,9 +64,14 @@ def copies(call: Call, now: float, rng: random.Random) -> list[Call]:
     return [Call(call.request, call.host, bound, bound.destinations[0], now, rng) for bound in drawn]
 
 
-def _refuse_unknown(prepared: Prepared, request: Request) -> None:
+def refuse_unknown(prepared: Prepared, request: Request) -> None:
+    """Let a host pass that the mesh does not know, unless the outbound policy refuses it.
+
+    Raises:
+        UnknownHost: The policy is REGISTRY_ONLY.
+    """
     if prepared.snapshot.outbound_policy is OutboundPolicy.REGISTRY_ONLY:
-        raise NoRoute(f"host {request.host}:{request.port} is not in the registry, and the mesh is REGISTRY_ONLY")
+        raise UnknownHost(f"host {request.host}:{request.port} is not in the registry, and the mesh is REGISTRY_ONLY")
 
 
 def _draw_faults(call: Call, fault: Fault | None, rng: random.Random) -> None:

@@ -16,6 +16,7 @@ from meshlib.dataplane.decision import DecisionDestination, Sent
 from meshlib.dataplane.prepared import BoundRoute, Destination, Prepared
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.state import EndpointState
+from meshlib.model.cluster import parse_cluster_name
 from meshlib.model.endpoint import Health
 from meshlib.model.route import WeightedCluster
 
@@ -39,19 +40,20 @@ def destination_of(
 ) -> DecisionDestination:
     """The destination of that number of a rule."""
     destination = bound.destinations[number]
-    _, port, subset, host = weighted.cluster.split("|")
+    named = parse_cluster_name(weighted.cluster)
+    host, port, subset = named.host or weighted.cluster, named.port, named.subset
     total = sum(each.weight for each in bound.destinations)
     share = 100 * weighted.weight / total
     cluster = destination.cluster
     if cluster is None:
-        return DecisionDestination(host, subset, int(port), share, weighted.cluster, exists=False)
+        return DecisionDestination(host, subset, port, share, weighted.cluster, exists=False)
     picker = cluster.picker_at(now)
     reached = cluster.reach(request, now, hash_key)
     informed = prepared.snapshot.informed
     return DecisionDestination(
         host,
         subset,
-        int(port),
+        port,
         share,
         weighted.cluster,
         tuple(reached),
@@ -59,7 +61,7 @@ def destination_of(
         cluster.cluster.tls.mode.value,
         left_out=(*_left_out(cluster, picker, set(reached), now), *informed.left_out(weighted.cluster)),
         priorities=tuple(_priority(level) for level in picker.levels),
-        sends=_sent(bound, destination, request),
+        sends=_sent(bound, destination, request) if request.scheme in ("http", "https") else None,
         request_headers=weighted.request_headers,
         response_headers=weighted.response_headers,
         policy=informed.policy_values(weighted.cluster),

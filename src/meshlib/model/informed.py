@@ -36,6 +36,10 @@ class Informed(Protocol):
         """Why ``virtual_host`` answers so: the service, who decides about it, who else wanted to and lost."""
         ...
 
+    def connection_reasons(self, host: str, port: int) -> tuple[str, ...]:
+        """Why ``tcp_host`` answers so."""
+        ...
+
     def left_out(self, cluster: str) -> tuple[tuple[str, str], ...]:
         """Endpoints of the service that ``assignment`` leaves out, as (``address:port``, why)."""
         ...
@@ -53,6 +57,10 @@ class Uninformed:
     """Stands in for a source that knows nothing about itself."""
 
     def host_reasons(self, host: str, port: int) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def connection_reasons(self, host: str, port: int) -> tuple[str, ...]:
         """Nothing."""
         return ()
 

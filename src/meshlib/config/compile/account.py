@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.config.compile.endpoints import selects
 from meshlib.config.compile.outbound import subset_labels
-from meshlib.config.compile.services import Resolution, Service
+from meshlib.config.compile.services import DECLARED_HTTP, Resolution, Service
 from meshlib.config.compile.virtual_services import MeshRules
 from meshlib.config.compile.visibility import visible
 from meshlib.model.hosts import expand, matches
@@ -18,7 +18,7 @@ from meshlib.model.hosts import expand, matches
 if TYPE_CHECKING:
     from meshlib.config.compile.universe import View
 
-__all__ = ["host_reasons", "left_out"]
+__all__ = ["connection_reasons", "host_reasons", "left_out"]
 
 
 def host_reasons(view: View, host: str, port: int) -> Iterator[str]:
@@ -33,6 +33,28 @@ def host_reasons(view: View, host: str, port: int) -> Iterator[str]:
         return
     name = service.host if service is not None else name
     yield from _virtual_services(view, name, port, found.virtual_service if found is not None else None)
+
+
+def connection_reasons(view: View, host: str, port: int) -> Iterator[str]:
+    """What decides about connections to ``host`` on ``port``: the service, its protocol, and whose rules count."""
+    name, service = view.find(host, port)
+    if service is None:
+        yield from _unknown(view, name, service, port)
+        return
+    yield f"{host} is {_described(service)}"
+    number = service.port(port)
+    if number is None:
+        yield from _unknown(view, name, service, port)
+    elif number.protocol in DECLARED_HTTP:
+        yield f"port {port} is declared {number.protocol.value}: only HTTP requests are routed there"
+    else:
+        kind = "tls" if number.protocol.is_tls else "tcp"
+        yield f"port {port} speaks {number.protocol.value}: {kind} rules count"
+        for rules in view.rules.for_connections(service.host):
+            if view.imported(rules, port):
+                yield f"VirtualService {rules.name} adds its {kind} rules"
+            else:
+                yield f"VirtualService {rules.name} is passed over: {view.scope.object} does not import it"
 
 
 def _described(service: Service) -> str:

@@ -53,8 +53,10 @@ class HttpHosts:
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
         """What the client knows of ``host`` on ``port``; None leaves it to the outbound policy."""
         listener = self._view.scope.listener(port)
-        if listener is None:
-            return None
+        return self.on(listener, host, port) if listener is not None else None
+
+    def on(self, listener: Listener, host: str, port: int) -> VirtualHost | None:
+        """The same for calls that reach one listener of the client's Sidecar."""
         literal, *short = (host,) if is_ip(host) else self._seen.spellings(host)
         service = self._service(literal, port, listener)
         if service is not None:

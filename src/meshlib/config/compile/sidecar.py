@@ -23,7 +23,7 @@ from meshlib.config.resources.sidecar import IstioEgressListener, OutboundTraffi
 from meshlib.model.hosts import matches, subset_of
 from meshlib.model.snapshot import Client
 
-__all__ = ["EVERYTHING", "Listener", "Scope", "scope_for"]
+__all__ = ["EVERYTHING", "Listener", "Scope", "chosen_sidecar", "scope_for"]
 
 Pattern = tuple[str, str]
 """Namespace (``*`` for any) and host."""
@@ -111,7 +111,7 @@ class Scope:
 
 def scope_for(sidecars: Sequence[Resource[Any]], client: Client, default_namespace: str, mesh: MeshConfig) -> Scope:
     """The scope of a client."""
-    found = _choose(sidecars, client, default_namespace, mesh.root_namespace)
+    found = chosen_sidecar(sidecars, client, default_namespace, mesh.root_namespace)
     policy: OutboundTrafficPolicy | MeshOutboundTrafficPolicy = mesh.outbound_traffic_policy
     if found is None:
         return Scope(policy)
@@ -122,9 +122,10 @@ def scope_for(sidecars: Sequence[Resource[Any]], client: Client, default_namespa
     return Scope(policy, tuple(_listener(given, client.namespace) for given in spec.egress), found.id)
 
 
-def _choose(
+def chosen_sidecar(
     sidecars: Sequence[Resource[Any]], client: Client, default_namespace: str, root: str
 ) -> Resource[Any] | None:
+    """The Sidecar that applies to a client, None for none."""
     own = sorted((s for s in sidecars if (s.metadata.namespace or default_namespace) == client.namespace), key=age)
     for sidecar in own:
         selector = sidecar.spec.workload_selector

@@ -54,11 +54,11 @@ class TcpHosts:
         if number.protocol in DECLARED_HTTP or number.protocol is AppProtocol.UDP:
             return None
         skipped: list[SkippedRule] = []
-        routes = list(self._routes(service, number, listener, skipped))
+        routes = {way.match: way for way in self._routes(service, number, listener, skipped)}
         if number.protocol.is_tls and not service.has_address:
-            routes.extend(self._addressless(port, listener))
+            routes = {way.match: way for way in self._addressless(port, listener)} | routes
         address = next((address for address in service.addresses if is_ip(address)), "")
-        return TcpHost(name, port, routes, service.host, address, tuple(skipped))
+        return TcpHost(name, port, routes.values(), service.host, address, tuple(skipped))
 
     def over_http(self, name: str, port: int) -> VirtualHost | None:
         """A port that is not declared HTTP, for a caller that speaks HTTP or HTTPS there all the same.
@@ -103,14 +103,15 @@ class TcpHosts:
     def _addressless(self, port: int, listener: Listener) -> tuple[TcpRoute, ...]:
         """The ways on a port that many services share, told apart by ranges of addresses and server names."""
         if port not in self._shared:
-            routes: list[TcpRoute] = []
+            routes: dict[TcpMatch, TcpRoute] = {}
             for service in self._seen.all_on(listener):
                 number = service.port(port)
                 shares = number is not None and not service.has_address and service.resolution is not Resolution.ALIAS
                 if shares and number is not None and number.protocol not in DECLARED_HTTP:
-                    made = self._routes(service, number, listener, [], service.ranges)
-                    routes.extend(r for r in made if r.match.subnets or r.match.sni_hosts)
-            self._shared[port] = tuple(routes)
+                    for way in self._routes(service, number, listener, [], service.ranges):
+                        if way.match.subnets or way.match.sni_hosts:
+                            routes.setdefault(way.match, way)
+            self._shared[port] = tuple(routes.values())
         return self._shared[port]
 
     # Rules ----------------------------------------------------------------------------------------------------------

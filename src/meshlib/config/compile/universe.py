@@ -197,6 +197,10 @@ class View:
         """See ``Informed.host_reasons``."""
         return tuple(account.host_reasons(self, host, port))
 
+    def connection_reasons(self, host: str, port: int) -> tuple[str, ...]:
+        """See ``Informed.connection_reasons``."""
+        return tuple(account.connection_reasons(self, host, port))
+
     def left_out(self, cluster: str) -> tuple[tuple[str, str], ...]:
         """See ``Informed.left_out``."""
         return tuple(account.left_out(self, cluster))
