@@ -7,7 +7,7 @@ import json
 import pytest
 
 from meshlib.config.compile import Universe
-from meshlib.config.compile.traffic_policy import effective_policy
+from meshlib.config.compile.services import Resolution
 from meshlib.config.resources import load_dict
 from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.dataplane.balancing.consistent import maglev_table, ring_entries
@@ -60,6 +60,15 @@ def test_visibility(case):
         assert seen == [host.lower() for host in case["expect_hosts"]]
 
 
+RESOLUTIONS = {
+    Resolution.NONE: "NONE",
+    Resolution.ENDPOINTS: "STATIC",
+    Resolution.DNS: "DNS",
+    Resolution.DNS_ROUND_ROBIN: "DNS_ROUND_ROBIN",
+    Resolution.DYNAMIC_DNS: "DYNAMIC_DNS",
+}
+
+
 @pytest.mark.parametrize("case", data_cases("model/service_entry.json"))
 def test_service_entries(case):
     universe = Universe(resources_of([case["service_entry"]]))
@@ -68,6 +77,9 @@ def test_service_entries(case):
         service = services[wanted["host"]]
         assert {port.name: port.number for port in service.ports} == wanted["ports"]
         assert service.external is wanted["external"]
+        assert [*service.addresses] == [address for address in wanted["addresses"] if address != "0.0.0.0"]
+        assert RESOLUTIONS[service.resolution] == wanted["resolution"]
+        assert [*service.identities] == wanted.get("san", [])
     if "expect_endpoints" not in case:
         return
     wanted_endpoints = {(e["address"].removeprefix("unix://"), e["port"]) for e in case["expect_endpoints"]}
@@ -157,29 +169,3 @@ def test_consistent_hashing(case):
             assert [weighted[index][0] for index in table] == case["table"]
     else:
         pytest.skip(f"{case['check']} is asked elsewhere")
-
-
-@pytest.mark.parametrize("case", data_cases("model/traffic_policy.json"))
-def test_traffic_policy_layers(case):
-    if case["check"] == "mesh_default_policy":
-        pytest.skip("asked through clusters")
-    spec = {"host": "svc"}
-    if case["service_level"]:
-        spec["trafficPolicy"] = case["service_level"]
-    spec["subsets"] = [{"name": "s", **({"trafficPolicy": case["subset_level"]} if case["subset_level"] else {})}]
-    raw = {"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "dr"}, "spec": spec}
-    universe = Universe(resources_of([raw]))
-    rule = universe.destination_rules.find("svc.default.svc.cluster.local", "default", Client(), "istio-system")
-    port = (case["port"] or {}).get("port", 8080) if isinstance(case["port"], dict) else case["port"] or 8080
-    got = effective_policy(rule, "s", port)
-    wanted = case["expect"] or {}
-    for name, spelled in (
-        ("load_balancer", "loadBalancer"),
-        ("connection_pool", "connectionPool"),
-        ("outlier_detection", "outlierDetection"),
-        ("tls", "tls"),
-    ):
-        block = getattr(got, name)
-        dumped = None if block is None else block.model_dump(by_alias=True, exclude_unset=True, mode="json")
-        expected = wanted.get(spelled)
-        assert (dumped is None) == (expected is None), (spelled, dumped, expected)
