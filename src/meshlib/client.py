@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from meshlib.httpx import AsyncMeshTransport, MeshTransport
+from meshlib.httpx import AsyncMeshTransport, LazyHttpxResponse, MeshTransport
+from meshlib.short import AsyncShortCalls, ShortCalls, Shortcut
 
 if TYPE_CHECKING:
     from meshlib.mesh import Mesh, MeshSource
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["AsyncMeshClient", "MeshClient"]
 
 
-class MeshClient(httpx.Client):
+class MeshClient(ShortCalls, httpx.Client):
     """An ``httpx.Client`` whose requests go through a mesh; everything ``httpx.Client`` takes works here.
+
+    A plain call (no authentication, cookies, hooks, mounts or ``params``) takes a short way that skips them.
 
     Args:
         mesh: A ``Mesh``, or what ``Mesh`` takes. What is made here is closed with the client.
@@ -29,17 +32,19 @@ class MeshClient(httpx.Client):
     def __init__(self, mesh: MeshSource, **kwargs: Any) -> None:
         verify, http2 = kwargs.get("verify", True), kwargs.get("http2", False)
         passthrough = kwargs.pop("transport", None)
-        face = MeshTransport(mesh, passthrough=passthrough, verify=verify, http2=http2)
-        super().__init__(transport=face, **kwargs)
-        self.mesh: Mesh = face.mesh
+        self._face = MeshTransport(mesh, passthrough=passthrough, verify=verify, http2=http2)
+        super().__init__(transport=self._face, **kwargs)
+        self.mesh: Mesh = self._face.mesh
+        self._shortcut = Shortcut(self, httpx, self._face, LazyHttpxResponse)
 
 
-class AsyncMeshClient(httpx.AsyncClient):
+class AsyncMeshClient(AsyncShortCalls, httpx.AsyncClient):
     """An ``httpx.AsyncClient`` whose requests go through a mesh; see ``MeshClient``. Runs under asyncio and trio."""
 
     def __init__(self, mesh: MeshSource, **kwargs: Any) -> None:
         verify, http2 = kwargs.get("verify", True), kwargs.get("http2", False)
         passthrough = kwargs.pop("transport", None)
-        face = AsyncMeshTransport(mesh, passthrough=passthrough, verify=verify, http2=http2)
-        super().__init__(transport=face, **kwargs)
-        self.mesh: Mesh = face.mesh
+        self._face = AsyncMeshTransport(mesh, passthrough=passthrough, verify=verify, http2=http2)
+        super().__init__(transport=self._face, **kwargs)
+        self.mesh: Mesh = self._face.mesh
+        self._shortcut = Shortcut(self, httpx, self._face, LazyHttpxResponse)

@@ -14,12 +14,11 @@ from typing import Any
 from meshlib.clock import Clock
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.outcome import Failure, Outcome
-from meshlib.dataplane.request import Request
 from meshlib.errors import ConnectFailure, DeadlineExceeded, MeshError, NotSent
+from meshlib.outgoing import Outgoing
 from meshlib.transport.base import (
     BlockingTransport,
     CooperativeTransport,
-    Timeouts,
     WireError,
     WireRequest,
     WireResponse,
@@ -31,11 +30,8 @@ __all__ = [
     "AsyncCallExchange",
     "CallExchange",
     "Faces",
-    "read_request",
     "translated",
 ]
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +61,6 @@ class Faces:
     both: dict[type[MeshError], type[MeshError]]
 
 
-def read_request(request: Any, fixed_body: type[Any]) -> Request:
-    """The core's view of an httpx request; nothing of it is converted."""
-    url = request.url
-    raw = request.headers.raw
-    authority, content_type = "", b""
-    for name, value in raw:
-        lower = name.lower()
-        if lower == b"host":
-            authority = value.decode("latin-1")
-        elif lower == b"content-type":
-            content_type = value
-    scheme = url.scheme
-    return Request(
-        request.method,
-        scheme,
-        authority or url.netloc.decode("ascii"),
-        url.port or _DEFAULT_PORTS.get(scheme, 0),
-        url.raw_path.decode("ascii"),
-        raw,
-        dialled=url.raw_host.decode("ascii").rstrip("."),
-        replayable=isinstance(request.stream, fixed_body),
-        is_grpc=content_type.startswith(b"application/grpc"),
-    )
-
-
 def translated(error: MeshError, faces: Faces, request: Any) -> MeshError:
     """Our error as a type that is also the host library's; one that is already comes back as it is."""
     if type(error) in faces.both.values():
@@ -107,18 +78,22 @@ class _Base:
     """What the two colours of an exchange share."""
 
     def __init__(
-        self, request: Any, faces: Faces, targets: Targets, clock: Clock, tls: ssl.SSLContext | None, http2: bool
+        self, given: Outgoing, faces: Faces, targets: Targets, clock: Clock, tls: ssl.SSLContext | None, http2: bool
     ) -> None:
-        self.request = request
+        self.given = given
         self.faces = faces
         self.clock = clock
         self._targets = targets
         self._tls = tls
         self._http2 = http2
-        given = request.extensions.get("timeout") or {}
-        self.pool_timeout: float | None = given.get("pool")
-        self.timeouts = Timeouts(given.get("connect"), given.get("read"), given.get("write"), given.get("pool"))
+        self.timeouts = given.timeouts
+        self.pool_timeout = given.timeouts.pool
         self.call: Call | None = None
+
+    @property
+    def request(self) -> Any:
+        """The host library's request."""
+        return self.given.request
 
     def classify(self, attempt: Attempt, reply: WireResponse) -> Outcome:
         """The status, and the two headers that change what a status means."""
@@ -179,22 +154,19 @@ class _Base:
         """What goes on the wire for this attempt."""
         target, headers = call.head(attempt)
         self.timeouts.deadline = attempt.deadline
-        request = self.request
+        given, content = self.given, self.given.content
+        if content is not None:
+            call.request_bytes += len(content)
         return WireRequest(
-            request.method.encode("ascii"),
+            given.method,
             target.encode("ascii", "replace"),
             call.request.scheme.encode("ascii"),
             headers,
-            None,
+            content,
             self.timeouts,
-            request.extensions.get("trace"),
+            given.trace,
+            given.upgrades,
         )
-
-    def _fixed(self, call: Call) -> bytes:
-        """A body that is all there; counted for each attempt."""
-        body = b"".join(self.request.stream)
-        call.request_bytes += len(body)
-        return body
 
     def response(self, call: Call, reply: WireResponse, body: Any) -> Any:
         """The host library's response around ``body``; its reading is bounded by the overall deadline only."""
@@ -214,10 +186,6 @@ def _note(call: Call) -> dict[str, Any]:
     return {"mesh": call}
 
 
-def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
-    return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in headers)
-
-
 class CallExchange(_Base):
     """One call on the blocking path."""
 
@@ -228,8 +196,8 @@ class CallExchange(_Base):
     def send(self, call: Call, attempt: Attempt) -> WireResponse:
         """Send an attempt; see ``Exchange.send``."""
         wire = self.wire_request(call, attempt)
-        if _has_body(wire.headers):
-            wire.body = self._fixed(call) if call.request.replayable else self._chunks(call)
+        if self.given.streamed:
+            wire.body = self._chunks(call)
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
         return self._transport.send(target, wire)
 
@@ -259,8 +227,8 @@ class AsyncCallExchange(_Base):
     async def send(self, call: Call, attempt: Attempt) -> WireResponse:
         """Send an attempt; see ``AsyncExchange.send``."""
         wire = self.wire_request(call, attempt)
-        if _has_body(wire.headers):
-            wire.body = self._fixed(call) if call.request.replayable else self._chunks(call)
+        if self.given.streamed:
+            wire.body = self._chunks(call)
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
         return await self._transport.send(target, wire)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,9 @@ from meshlib.clock import Clock
 from meshlib.dataplane import router
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.drivers import blocking, cooperative
-from meshlib.exchange import AsyncCallExchange, CallExchange, Faces, read_request, translated
+from meshlib.exchange import AsyncCallExchange, CallExchange, Faces, translated
 from meshlib.mesh import MeshSource, as_mesh
+from meshlib.outgoing import Built, Outgoing
 from meshlib.transport.cooperative import running_loop
 from meshlib.transport.targets import Targets
 from meshlib.transport.tls import TlsContexts
@@ -43,20 +45,19 @@ class _Face:
         self._tls: ssl.SSLContext | None = None
         self._lock = threading.Lock()
 
-    def _begin(self, request: Any) -> tuple[Call | None, tuple[Any, ...]]:
+    def _begin(self, given: Outgoing) -> tuple[Call | None, tuple[Any, ...]]:
         """The routed call, None for a host that the mesh does not know, and what an exchange is made of."""
         mesh = self.mesh
-        core = read_request(request, self._faces.fixed_body)
+        core = given.core
         try:
             call = router.begin(mesh.prepared, core, mesh.clock.now(), mesh.rng, mesh.observer)
         except errors.MeshError as error:
-            raise translated(error, self._faces, request) from None
-        return call, (request, self._faces, self._targets, mesh.clock, self._caller_tls(request), self._http2)
+            raise translated(error, self._faces, given.request) from None
+        tls = self._caller_tls() if core.scheme == "https" else None
+        return call, (given, self._faces, self._targets, mesh.clock, tls, self._http2)
 
-    def _caller_tls(self, request: Any) -> ssl.SSLContext | None:
+    def _caller_tls(self) -> ssl.SSLContext | None:
         """The context for ``https`` URLs; making one takes tens of milliseconds, so it is made once and late."""
-        if request.url.scheme != "https":
-            return None
         with self._lock:
             if self._tls is None:
                 self._tls = self._faces.ssl_context(verify=self._verify)
@@ -75,25 +76,37 @@ class BlockingFace(_Face):
 
     def handle(self, request: Any) -> Any:
         """Send one request, through the mesh or past it."""
+        exchange = self.begin(Built(request, self._faces.fixed_body))
+        if exchange is None:
+            return self._direct(self._faces.direct).handle_request(request)
+        return self.drive(exchange)
+
+    def begin(self, given: Outgoing, kind: type[CallExchange] = CallExchange) -> CallExchange | None:
+        """Route a request; None for a host that the mesh does not know."""
         mesh = self.mesh
         mesh.wait_ready()
-        call, parts = self._begin(request)
+        call, parts = self._begin(given)
         if call is None:
-            return self._direct(self._faces.direct).handle_request(request)
-        exchange = CallExchange(self._transport or mesh.blocking, *parts)
+            return None
+        exchange = kind(self._transport or mesh.blocking, *parts)
         exchange.call = call
         if call.mirrors:
             self._mirror(call, parts)
+        return exchange
+
+    def drive(self, exchange: CallExchange) -> Any:
+        """Send what was begun."""
+        assert exchange.call is not None
         try:
-            return blocking.drive(call, exchange, mesh.clock)
+            return blocking.drive(exchange.call, exchange, self.mesh.clock)
         except errors.MeshError as error:
-            raise translated(error, self._faces, request) from error.__cause__
+            raise translated(error, self._faces, exchange.request) from error.__cause__
 
     def _mirror(self, call: Call, parts: tuple[Any, ...]) -> None:
         mesh = self.mesh
         for copy in router.copies(call, mesh.clock.now(), mesh.rng):
             exchange = CallExchange(self._transport or mesh.blocking, *parts)
-            exchange.call = copy
+            exchange.call, exchange.timeouts = copy, replace(exchange.timeouts)
             mesh.mirrors.in_thread(partial(_send_copy, copy, exchange, mesh.clock))
 
     def end(self) -> None:
@@ -111,6 +124,15 @@ class CooperativeFace(_Face):
 
     async def handle(self, request: Any) -> Any:
         """Send one request, through the mesh or past it."""
+        exchange = await self.begin(Built(request, self._faces.fixed_body))
+        if exchange is None:
+            return await self._direct(self._faces.async_direct).handle_async_request(request)
+        return await self.drive(exchange)
+
+    async def begin(
+        self, given: Outgoing, kind: type[AsyncCallExchange] = AsyncCallExchange
+    ) -> AsyncCallExchange | None:
+        """Route a request; None for a host that the mesh does not know."""
         mesh = self.mesh
         loop = running_loop()
         if self._loop is not loop:
@@ -118,23 +140,28 @@ class CooperativeFace(_Face):
             mesh.cooperative.enter(self)
         if not mesh.is_ready:
             await mesh.await_ready()
-        call, parts = self._begin(request)
+        call, parts = self._begin(given)
         if call is None:
-            return await self._direct(self._faces.async_direct).handle_async_request(request)
-        exchange = AsyncCallExchange(self._transport or mesh.cooperative, *parts)
+            return None
+        exchange = kind(self._transport or mesh.cooperative, *parts)
         exchange.call = call
         if call.mirrors:
             self._mirror(call, parts)
+        return exchange
+
+    async def drive(self, exchange: AsyncCallExchange) -> Any:
+        """Send what was begun."""
+        assert exchange.call is not None
         try:
-            return await cooperative.drive(call, exchange, mesh.clock)
+            return await cooperative.drive(exchange.call, exchange, self.mesh.clock)
         except errors.MeshError as error:
-            raise translated(error, self._faces, request) from error.__cause__
+            raise translated(error, self._faces, exchange.request) from error.__cause__
 
     def _mirror(self, call: Call, parts: tuple[Any, ...]) -> None:
         mesh = self.mesh
         for copy in router.copies(call, mesh.clock.now(), mesh.rng):
             exchange = AsyncCallExchange(self._transport or mesh.cooperative, *parts)
-            exchange.call = copy
+            exchange.call, exchange.timeouts = copy, replace(exchange.timeouts)
             mesh.mirrors.in_task(partial(_asend_copy, copy, exchange, mesh.clock))
 
     async def end(self) -> None:

@@ -16,6 +16,7 @@ from meshlib.body import CountedAsyncBody, CountedBody
 from meshlib.dataplane.outcome import Failure
 from meshlib.exchange import AsyncCallExchange, CallExchange, Faces
 from meshlib.face import BlockingFace, CooperativeFace
+from meshlib.short import LazyResponse
 from meshlib.transport.base import WireResponse
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ class ConnectFailure(errors.ConnectFailure, httpx.ConnectError):
 
 class DeadlineExceeded(errors.DeadlineExceeded, httpx.ReadTimeout):
     """UT."""
+
+
+class LazyHttpxResponse(LazyResponse, httpx.Response):
+    """What a plain call returns."""
+
+    _headers_type = httpx.Headers
+    _stream_type = httpx.ByteStream
 
 
 class _Body(CountedBody, httpx.SyncByteStream):

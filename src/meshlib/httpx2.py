@@ -16,6 +16,7 @@ from meshlib.body import CountedAsyncBody, CountedBody
 from meshlib.dataplane.outcome import Failure
 from meshlib.exchange import AsyncCallExchange, CallExchange, Faces
 from meshlib.face import BlockingFace, CooperativeFace
+from meshlib.short import AsyncShortCalls, LazyResponse, ShortCalls, Shortcut
 from meshlib.transport.base import WireResponse
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ class ConnectFailure(errors.ConnectFailure, httpx2.ConnectError):
 
 class DeadlineExceeded(errors.DeadlineExceeded, httpx2.ReadTimeout):
     """UT."""
+
+
+class LazyHttpx2Response(LazyResponse, httpx2.Response):
+    """What a plain call returns."""
+
+    _headers_type = httpx2.Headers
+    _stream_type = httpx2.ByteStream
 
 
 class _Body(CountedBody, httpx2.SyncByteStream):
@@ -177,8 +185,10 @@ class AsyncMeshTransport(CooperativeFace, httpx2.AsyncBaseTransport):
         await self.end()
 
 
-class MeshClient(httpx2.Client):
+class MeshClient(ShortCalls, httpx2.Client):
     """An ``httpx2.Client`` whose requests go through a mesh; everything ``httpx2.Client`` takes works here.
+
+    A plain call (no authentication, cookies, hooks, mounts or ``params``) takes a short way that skips them.
 
     Args:
         mesh: A ``Mesh``, or what ``Mesh`` takes. What is made here is closed with the client.
@@ -188,17 +198,19 @@ class MeshClient(httpx2.Client):
     def __init__(self, mesh: MeshSource, **kwargs: Any) -> None:
         verify, http2 = kwargs.get("verify", True), kwargs.get("http2", False)
         passthrough = kwargs.pop("transport", None)
-        face = MeshTransport(mesh, passthrough=passthrough, verify=verify, http2=http2)
-        super().__init__(transport=face, **kwargs)
-        self.mesh: Mesh = face.mesh
+        self._face = MeshTransport(mesh, passthrough=passthrough, verify=verify, http2=http2)
+        super().__init__(transport=self._face, **kwargs)
+        self.mesh: Mesh = self._face.mesh
+        self._shortcut = Shortcut(self, httpx2, self._face, LazyHttpx2Response)
 
 
-class AsyncMeshClient(httpx2.AsyncClient):
+class AsyncMeshClient(AsyncShortCalls, httpx2.AsyncClient):
     """An ``httpx2.AsyncClient`` whose requests go through a mesh; see ``MeshClient``. Runs under asyncio and trio."""
 
     def __init__(self, mesh: MeshSource, **kwargs: Any) -> None:
         verify, http2 = kwargs.get("verify", True), kwargs.get("http2", False)
         passthrough = kwargs.pop("transport", None)
-        face = AsyncMeshTransport(mesh, passthrough=passthrough, verify=verify, http2=http2)
-        super().__init__(transport=face, **kwargs)
-        self.mesh: Mesh = face.mesh
+        self._face = AsyncMeshTransport(mesh, passthrough=passthrough, verify=verify, http2=http2)
+        super().__init__(transport=self._face, **kwargs)
+        self.mesh: Mesh = self._face.mesh
+        self._shortcut = Shortcut(self, httpx2, self._face, LazyHttpx2Response)

@@ -77,6 +77,7 @@ class WireRequest:
             ``Transfer-Encoding`` header.
         timeouts: See ``Timeouts``.
         trace: httpcore-style trace hook of the caller, or None.
+        upgrades: The connection may become something else than HTTP.
     """
 
     method: bytes
@@ -86,13 +87,12 @@ class WireRequest:
     body: bytes | Iterable[bytes] | AsyncIterable[bytes] | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     trace: Any = None
+    upgrades: bool = False
 
 
 def is_plain(request: WireRequest) -> bool:
     """Whether one request gets one response and nobody watches the wire: no CONNECT, no upgrade, no trace hook."""
-    if request.trace is not None:
-        return False
-    return request.method != b"CONNECT" and not any(name.lower() == b"upgrade" for name, _ in request.headers)
+    return not request.upgrades and request.trace is None and request.method != b"CONNECT"
 
 
 class Body(Protocol):
