@@ -53,7 +53,6 @@ HOSTILE = {
     "a number without end": (HEAD + f"  hosts: {'9' * 1_000_000}\n", 5, "64 bits"),
     "a tag of Python": (HEAD + "  hosts: !!python/object/apply:os.system [ls]\n", 5, "means nothing here"),
     "a tag that lies": (HEAD + "  hosts: !!int many\n", 5, "is not what its tag"),
-    "a key twice": (HEAD + "  hosts: [a]\n  hosts: [b]\n", 6, "stands twice"),
     "a list as a key": (HEAD + "  ? [a]\n  : b\n", 5, "key must be a text"),
 }
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Annotated, get_args, get_origin
+
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from meshlib.config.resources import load_dict, load_text
 from meshlib.config.resources.base import duration
+from meshlib.config.resources.kinds import KINDS
+from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.config.validation import validate
 from meshlib.model.problem import Level
 
 GOOD = """apiVersion: networking.istio.io/{version}
@@ -87,10 +94,18 @@ def test_a_broken_document_does_not_hide_its_neighbours():
     assert "apiVersion is missing" in loaded.problems[1].message
 
 
-def test_a_key_that_stands_twice_is_an_error():
-    problem = problem_of(good().replace("timeout: 1.5s", "timeout: 1s\n    timeout: 2s"))
-    assert "'timeout' stands twice" in problem.message
-    assert problem.line == 10
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_key_that_stands_twice_is_a_warning_and_in_strict_mode_refuses_the_document(strict):
+    loaded = load_text(good().replace("timeout: 1.5s", "timeout: 1s\n    timeout: 2s"), "mesh.yaml", strict=strict)
+    (problem,) = loaded.problems
+    assert problem.message == "key 'timeout' stands twice"
+    assert (problem.line, problem.level) == (10, Level.ERROR if strict else Level.WARNING)
+    assert [resource.spec.http[0].timeout for resource in loaded.resources] == ([] if strict else [2.0])
+
+
+def test_a_key_that_stands_twice_in_json_is_told_of_too():
+    loaded = load_text('{"apiVersion": "v1", "kind": "Service",\n "kind": "Pod", "metadata": {"name": "a"}}')
+    assert [(problem.line, problem.resource) for problem in loaded.problems] == [(2, "Pod a")]
 
 
 def test_lists_and_json_and_other_kinds():
@@ -128,6 +143,79 @@ _JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(["VirtualService", "DestinationRule", "ServiceEntry", "Sidecar"]), _JSON)
+@settings(deadline=None)
+@given(st.sampled_from(sorted(KINDS)), _JSON)
 def test_no_object_is_too_strange(kind, spec):
-    load_dict({"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec})
+    group, name = kind
+    version = min(KINDS[kind].versions)
+    loaded = load_dict(
+        {"apiVersion": f"{group}/{version}".lstrip("/"), "kind": name, "metadata": {"name": "x"}, "spec": spec}
+    )
+    for resource in loaded.resources:
+        validate(resource)
+
+
+def fields(message):
+    """Values for a message of Istio's API: known fields with values that are nearly right, and some that are not."""
+    known = {info.alias or name: _value(info.annotation) for name, info in message.model_fields.items()}
+    return st.fixed_dictionaries({}, optional=known)
+
+
+def _value(annotation):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return st.deferred(lambda: fields(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return st.sampled_from([*annotation, "NEITHER"])
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is list:
+        return st.lists(_value(arguments[0]), max_size=2)
+    if origin is dict:
+        return st.dictionaries(st.sampled_from(["a", "", "8080", "a*"]), _value(arguments[1]), max_size=2)
+    if origin is Annotated:
+        return _value(arguments[0])
+    if arguments:
+        return st.one_of(*[_value(each) for each in arguments])
+    plain = {bool: st.booleans(), int: st.integers(-1, 70000), float: st.sampled_from(["1s", 0, 0.5, -1, "soon"])}
+    return plain.get(annotation, st.sampled_from(["", "a", "*", "a.b", "*.a", "10.0.0.1", "ns/a", "{*}", "%", "[a]"]))
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from([key for key, kind in KINDS.items() if kind.istio]).flatmap(
+        lambda key: st.tuples(st.just(key), fields(KINDS[key].spec))
+    )
+)
+def test_no_spec_is_too_strange_to_be_validated(given_spec):
+    (group, name), spec = given_spec
+    version = min(KINDS[group, name].versions)
+    loaded = load_dict({"apiVersion": f"{group}/{version}", "kind": name, "metadata": {"name": "x"}, "spec": spec})
+    for resource in loaded.resources:
+        for problem in validate(resource):
+            assert problem.path
+
+
+def test_settings_of_the_mesh_are_told_of_at_their_lines_in_the_config_map():
+    text = """apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio}
+data:
+  mesh: |
+    # the mesh
+    connectTimeout: 2h
+    serviceSettings:
+    - settings: {clusterLocal: true}
+      host: a
+    extensionProviders: [{name: zipkin, zipkin: {service: z, port: 0}}]
+"""
+    (resource,) = load_text(text, "istio.yaml").resources
+    assert {(each.path, each.line, each.level) for each in validate(resource)} == {
+        ("data.mesh.connectTimeout", 7, Level.ERROR),
+        ("data.mesh.serviceSettings[0].host", 10, Level.WARNING),
+        ("data.mesh.extensionProviders[0].zipkin.port", 11, Level.WARNING),
+    }
+
+
+def test_a_mesh_keeps_the_built_in_providers_beside_its_own():
+    mesh = MeshConfig.model_validate({"extensionProviders": [{"name": "envoy", "prometheus": {}}]})
+    assert [provider.name for provider in mesh.extension_providers] == ["envoy", "prometheus", "stackdriver"]
+    assert list(mesh.extension_providers[0].given) == ["prometheus"]

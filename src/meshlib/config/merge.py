@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.mesh_config_map import carries_mesh_config, mesh_settings
 from meshlib.config.validation import validate
 from meshlib.model.problem import Level, Problem
 from meshlib.providers.base import Facts
@@ -80,7 +79,7 @@ class Merge:
                 return before
             if known.spec is resource.spec and known.metadata is resource.metadata and not before.problems:
                 return _Checked(resource, before.key, [], True)
-        found = _problems(resource)
+        found = validate(resource)
         return _Checked(resource, self._key(resource), found, all(each.level is not Level.ERROR for each in found))
 
     def _key(self, resource: Resource[Any]) -> Key:
@@ -109,11 +108,6 @@ class Merge:
                 continue
             if key not in good or placed.rank < good[key].rank:
                 good[key] = placed
-
-
-def _problems(resource: Resource[Any]) -> list[Problem]:
-    """What is wrong with an object by itself; the mesh's settings stand in an object of no kind of ours."""
-    return mesh_settings(resource).problems if carries_mesh_config(resource) else validate(resource)
 
 
 def _duplicate(first: Resource[Any], second: Resource[Any]) -> list[Problem]:

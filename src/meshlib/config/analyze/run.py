@@ -14,7 +14,6 @@ from meshlib.config.analyze import (
     conflicts,
     destination_rules,
     destinations,
-    gateway_routes,
     gateways,
     in_force,
     injection,
@@ -32,7 +31,6 @@ from meshlib.config.analyze.identities import identities
 from meshlib.config.analyze.suppress import without_suppressed
 from meshlib.config.analyze.world import World
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.mesh_config_map import carries_mesh_config, mesh_settings
 from meshlib.config.resources.not_honoured import UNKNOWN_FIELD
 from meshlib.config.resources.not_honoured import not_honoured as fields_and_kinds
 from meshlib.model.problem import Problem
@@ -43,8 +41,6 @@ __all__ = ["ANALYZERS", "ON_DEMAND", "analyze"]
 def _schema(world: World) -> Iterator[Problem]:
     """What validation says of each object; unreachable rules are ``rules``' concern."""
     for item in world.items:
-        if carries_mesh_config(item.resource):
-            yield from mesh_settings(item.resource).problems
         yield from (problem for problem in world.problems[id(item.resource)] if problem.code != "IST0130")
 
 
@@ -81,7 +77,6 @@ ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
         client_policies.breakers,
         client_policies.budgets,
     ),
-    "meshlib.GatewayRoutes": (gateway_routes.routes,),
     "meshlib.InForce": (
         in_force.subsets_in_force,
         in_force.hidden_rules,

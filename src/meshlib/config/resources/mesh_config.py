@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from meshlib.config.resources.base import Duration, Message, numbered, one_of
 from meshlib.config.resources.destination_rule import (
@@ -229,11 +229,17 @@ class IngressControllerMode(StrEnum):
 
 
 def _built_in_providers() -> list[ExtensionProvider]:
+    """Istio has these whatever a mesh adds, unless it names one of its own so."""
     return [
         ExtensionProvider(name="prometheus", prometheus=Nothing()),
         ExtensionProvider(name="stackdriver", stackdriver=StackdriverProvider()),
         ExtensionProvider(name="envoy", envoy_file_access_log=EnvoyFileAccessLogProvider(path="/dev/stdout")),
     ]
+
+
+def _with_built_in(given: list[ExtensionProvider]) -> list[ExtensionProvider]:
+    names = {provider.name for provider in given}
+    return [*given, *(provider for provider in _built_in_providers() if provider.name not in names)]
 
 
 class MeshConfig(Message):
@@ -283,7 +289,9 @@ class MeshConfig(Message):
         default_factory=list
     )
     extension_providers: Annotated[
-        list[ExtensionProvider], Ignored("spans and metrics go where OpenTelemetry is configured to send them")
+        list[ExtensionProvider],
+        AfterValidator(_with_built_in),
+        Ignored("spans and metrics go where OpenTelemetry is configured to send them"),
     ] = Field(default_factory=_built_in_providers)
     default_providers: Annotated[
         DefaultProviders, Ignored("spans and metrics go where OpenTelemetry is configured to send them")

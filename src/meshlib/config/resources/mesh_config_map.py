@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from meshlib.config.resources.base import Resource
+from meshlib.config.resources.base import Origin, Resource
 from meshlib.config.resources.mesh_config import MeshConfig
-from meshlib.config.resources.yaml_lines import read
-from meshlib.model.problem import Problem, schema_error, schema_warning
+from meshlib.config.resources.reading import read_message, shown
+from meshlib.config.resources.yaml_lines import Lines, read
+from meshlib.model.problem import Problem, schema_error
 
 __all__ = ["PATH", "MeshSettings", "carries_mesh_config", "mesh_settings"]
 
 PATH = "data.mesh"
+_BLOCK = re.compile(r":\s*[|>][-+1-9]*\s*(#.*)?$")
 
 
 class MeshSettings(NamedTuple):
-    """What was read: the settings, None when they cannot be used, and what is wrong with them."""
+    """What was read.
+
+    Attributes:
+        config: The settings, None when they cannot be used.
+        problems: What is wrong with them, at paths below ``data.mesh``.
+        origin: Where they stand, by paths of MeshConfig itself.
+    """
 
     config: MeshConfig | None
     problems: list[Problem]
+    origin: Origin
 
 
 def carries_mesh_config(resource: Resource[Any]) -> bool:
@@ -31,30 +40,29 @@ def carries_mesh_config(resource: Resource[Any]) -> bool:
 def mesh_settings(resource: Resource[Any]) -> MeshSettings:
     """The settings in a ConfigMap; one without the key has Istio's defaults."""
     data = resource.spec.get("data")
-    text = data.get("mesh", "") if isinstance(data, dict) else ""
-    document = read(str(text), 1)
+    text = str(data.get("mesh", "")) if isinstance(data, dict) else ""
+    origin = _inside(resource.origin, text)
+    document = read(text, 1)
     if document.error is not None:
-        return MeshSettings(None, [_error(resource, PATH, f"line {document.line} of the text: {document.error}")])
+        return _refused(resource, origin, f"line {document.line} of the text: {document.error}")
     value = document.value or {}
     if not isinstance(value, dict):
-        return MeshSettings(None, [_error(resource, PATH, f"expected a mapping, got {value!r}"[:200])])
-    try:
-        config = MeshConfig.model_validate(value)
-    except ValidationError as error:
-        return MeshSettings(None, [_error(resource, *_said(each)) for each in error.errors(include_url=False)])
-    return MeshSettings(config, [_unknown(resource, name) for name in config.model_extra or ()])
+        return _refused(resource, origin, f"expected a mapping, got {shown(value)}")
+    config, problems = read_message(MeshConfig, value, replace(resource, origin=origin), forgiving=True)
+    return MeshSettings(config, [replace(each, path=f"{PATH}.{each.path}") for each in problems], origin)
 
 
-def _said(error: Any) -> tuple[str, str]:
-    parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
-    return f"{PATH}{parts}", str(error["msg"]).removeprefix("Value error, ")
+def _refused(resource: Resource[Any], origin: Origin, message: str) -> MeshSettings:
+    line = resource.origin.line(PATH)
+    return MeshSettings(None, [schema_error(resource.id, message, resource.origin.source, line, PATH)], origin)
 
 
-def _error(resource: Resource[Any], path: str, message: str) -> Problem:
-    return schema_error(resource.id, message, resource.origin.source, resource.origin.line(path), path)
-
-
-def _unknown(resource: Resource[Any], name: str) -> Problem:
-    path = f"{PATH}.{name}"
-    message, origin = f"unknown field {name!r}", resource.origin
-    return schema_warning(resource.id, message, origin.source, origin.line(path), path)
+def _inside(origin: Origin, text: str) -> Origin:
+    """The origin of what a text in an object says: a block begins on the line after its ``|``."""
+    line = origin.line(PATH)
+    if origin.lines is None or line is None:
+        return replace(origin, lines=None)
+    shown_in = origin.lines.text.splitlines()
+    number = line - origin.lines.first
+    block = number < len(shown_in) and _BLOCK.search(shown_in[number]) is not None
+    return replace(origin, lines=Lines(text, line + block))

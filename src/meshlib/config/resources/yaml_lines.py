@@ -68,12 +68,14 @@ class Document:
         lines: Where its fields stand.
         error: Why it could not be read, or None.
         line: Where the error is, or where the document starts.
+        repeated: Keys that stand twice in their mapping, as (line, message).
     """
 
     value: Any
     lines: Lines | None
     error: str | None = None
     line: int = 1
+    repeated: tuple[tuple[int, str], ...] = ()
 
 
 def documents(text: str) -> Iterator[Document]:
@@ -100,12 +102,14 @@ def _only_directives(piece: str) -> bool:
 
 def read(text: str, first: int) -> Document:
     """One document, that starts on line ``first``."""
-    found = _read_json(text, first) if text.lstrip()[:1] in ("{", "[") else None
-    if found is not None:
-        return found
+    from_json = _read_json(text, first) if text.lstrip()[:1] in ("{", "[") else None
+    if from_json is not None:
+        return from_json
+    twice: list[TextError] = []
     try:
-        value = read_value(text)
-        return Document(None if value is NO_DOCUMENT else value, Lines(text, first), line=first)
+        value = read_value(text, twice)
+        repeated = tuple((first + (each.line or 0), str(each)) for each in twice)
+        return Document(None if value is NO_DOCUMENT else value, Lines(text, first), line=first, repeated=repeated)
     except TextError as error:
         return _refused(str(error), first, error.line, error.column)
     except yaml.MarkedYAMLError as error:

@@ -22,7 +22,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from meshlib.config.resources.bounds import MAX_ALIASED, MAX_DEPTH, MAX_NODES
+from meshlib.config.resources.bounds import MAX_ALIASED, MAX_DEPTH, MAX_NODES, MAX_PROBLEMS
 
 __all__ = ["NO_DOCUMENT", "TextError", "read_value"]
 
@@ -48,8 +48,12 @@ class TextError(Exception):
         self.line, self.column = line, column
 
 
-def read_value(text: str) -> Any:
+def read_value(text: str, repeated: list[TextError]) -> Any:
     """The value of a text with one document at most.
+
+    Args:
+        text: The text.
+        repeated: Takes a word about every key that stands twice in its mapping; the last counts, as for Kubernetes.
 
     Raises:
         TextError: It is no YAML, or beyond a bound.
@@ -57,7 +61,7 @@ def read_value(text: str) -> Any:
     """
     loader = _Loader(text)
     try:
-        return _Builder(loader.get_event).document()
+        return _Builder(loader.get_event, repeated).document()
     finally:
         loader.dispose()
 
@@ -70,8 +74,9 @@ class _Builder:
         aliased: How many of them stand there by aliases only.
     """
 
-    def __init__(self, next_event: Callable[[], Event]) -> None:
+    def __init__(self, next_event: Callable[[], Event], repeated: list[TextError]) -> None:
         self._next = next_event
+        self._repeated = repeated
         self._anchors: dict[str, tuple[Any, int]] = {}
         self.nodes = 0
         self.aliased = 0
@@ -144,9 +149,9 @@ class _Builder:
             self.nodes += 1
             if key == "<<" and event.implicit[0]:
                 self._merge(event, value(following(), depth), merged)
-            elif key in found:
-                raise _error(event, f"key {_short(key)} stands twice")
             else:
+                if key in found and len(self._repeated) < MAX_PROBLEMS:
+                    self._repeated.append(_error(event, f"key {_short(key)} stands twice"))
                 if event.anchor is not None:
                     self._anchors[event.anchor] = (key, 1)
                 found[key] = value(following(), depth)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from meshlib.config.resources.base import Resource
+from meshlib.config.resources.mesh_config_map import PATH, carries_mesh_config, mesh_settings
 from meshlib.config.validation.authentication import peer_authentication, request_authentication
 from meshlib.config.validation.authorization import authorization_policy
 from meshlib.config.validation.client_policy import client_policy
 from meshlib.config.validation.destination_rule import destination_rule
 from meshlib.config.validation.gateway import gateway
+from meshlib.config.validation.mesh_config import mesh_config
 from meshlib.config.validation.proxy_config import proxy_config
 from meshlib.config.validation.report import Report
 from meshlib.config.validation.service_entry import service_entry
@@ -46,6 +49,8 @@ def validate(resource: Resource[Any]) -> list[Problem]:
 
     An object with a problem of level ``ERROR`` must not be used. Kinds without checks have no problems.
     """
+    if carries_mesh_config(resource):
+        return _mesh_settings(resource)
     group = resource.api_version.rpartition("/")[0]
     check = _CHECKS.get((group, resource.kind))
     if check is None or isinstance(resource.spec, dict):
@@ -55,3 +60,13 @@ def validate(resource: Resource[Any]) -> list[Problem]:
         report.error(f"metadata.annotations.{_DRY_RUN}", f"a {resource.kind} cannot be tried without effect")
     check(report, resource.spec)
     return report.problems
+
+
+def _mesh_settings(resource: Resource[Any]) -> list[Problem]:
+    """The mesh's settings stand in an object of no kind of ours, as a text."""
+    settings = mesh_settings(resource)
+    if settings.config is None:
+        return settings.problems
+    report = Report(replace(resource, origin=settings.origin))
+    mesh_config(report, settings.config)
+    return [*settings.problems, *(replace(each, path=f"{PATH}.{each.path}") for each in report.problems)]
