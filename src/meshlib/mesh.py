@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -276,7 +276,8 @@ class Mesh:
         self.wait_ready()
         prepared = self.prepared
         if source_labels is not None or source_namespace is not None:
-            prepared = self._as_seen_by(source_labels, source_namespace)
+            seen = self.snapshot.seen_by(source_namespace, source_labels)
+            prepared = Prepared(seen, State(), self.clock.now(), self.rng)
         try:
             if url.startswith(("tcp:", "tls:")):
                 return explain_connection(prepared, target_of(url, sni), self.clock.now())
@@ -284,15 +285,6 @@ class Mesh:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         return explain(prepared, request, self.clock.now())
-
-    def _as_seen_by(self, labels: Mapping[str, str] | None, namespace: str | None) -> Prepared:
-        own = self.client
-        client = replace(
-            own,
-            namespace=own.namespace if namespace is None else namespace,
-            labels=own.labels if labels is None else dict(labels),
-        )
-        return Prepared(self.snapshot.seen_by(client), State(), self.clock.now(), self.rng)
 
     def status(self) -> MeshStatus:
         """How the mesh is doing; cheap enough to be asked often."""

@@ -101,13 +101,13 @@ FATES = st.lists(st.sampled_from(["well", "errors", "sick"]), min_size=5, max_si
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=150, deadline=None, suppress_health_check=SLOW)
 @given(MESH, CLIENT, REQUEST, st.integers(0, 2**32))
 def test_explain_is_what_live_calls_do_and_all_of_it(objects, client, request, seed):
     assert_equal(prepared(objects, client), request, 0.0, seed)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=100, deadline=None, suppress_health_check=SLOW)
 @given(BALANCED_MESH, CLIENT, REQUEST, FATES, st.integers(0, 100), st.integers(0, 2**32))
 def test_explain_knows_who_is_out_and_who_waits(objects, client, request, fates, later, seed):
     world = prepared(objects, client)

@@ -156,6 +156,49 @@ for _name, _help in (
 
 
 @meshlib.command()
+@click.argument("old")
+@click.argument("new")
+@click.option(
+    "--traffic", "recordings", multiple=True, help="Recorded requests: JSON lines, access log, HAR; - is stdin."
+)
+@click.option("--config", "shared", multiple=True, help="Files or folders that both sides have in common.")
+@click.option("--namespace", default="default", envvar="MESHLIB_NAMESPACE", help="The caller's namespace.")
+@click.option("--labels", default="", envvar="MESHLIB_LABELS", help="The caller's labels, k=v,k=v.")
+@click.option("--strict", is_flag=True, envvar="MESHLIB_STRICT", help="Refuse unknown fields.")
+@_output
+def diff(
+    old: str,
+    new: str,
+    recordings: tuple[str, ...],
+    shared: tuple[str, ...],
+    namespace: str,
+    labels: str,
+    strict: bool,
+    output: str,
+) -> None:
+    """Say what changes between the configurations OLD and NEW: for recorded requests, or as compiled.
+
+    Exits with 0 when nothing changes, 1 when something does, 2 for unusable input, as diff does.
+    """
+    from meshlib.cli import diff as comparison
+
+    traffic = _usable(lambda: comparison.recorded(recordings)) if recordings else None
+    with (
+        _mesh((old, *shared), namespace, labels, strict) as before,
+        _mesh((new, *shared), namespace, labels, strict) as after,
+    ):
+        for name, mesh in (("OLD", before), ("NEW", after)):
+            _usable(mesh.wait_ready)
+            show.problems(mesh.problems, f"{name}: ")
+        found = comparison.diff(before.snapshot, after.snapshot, traffic)
+    if output == "json":
+        click.echo(json.dumps(comparison.as_json(found, traffic), indent=2))
+    else:
+        comparison.show(found, traffic)
+    sys.exit(1 if found else 0)
+
+
+@meshlib.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--namespace", default="default", envvar="MESHLIB_NAMESPACE", help="Where objects without one are.")
 @click.option("--mesh-config", default=None, help="File with the MeshConfig; else a ConfigMap 'istio' is read.")

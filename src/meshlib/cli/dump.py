@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from meshlib.diff.words import match_words, plain
 from meshlib.model.cluster import Cluster
-from meshlib.model.route import DirectResponse, Forward, Redirect, Route, RouteMatch, VirtualHost
+from meshlib.model.route import DirectResponse, Forward, Redirect, Route, VirtualHost
 from meshlib.model.snapshot import Snapshot
 
 __all__ = ["clusters", "dump", "endpoints", "routes"]
@@ -40,23 +41,12 @@ def routes(snapshot: Snapshot) -> list[Row]:
             "port": host.port,
             "virtual_service": host.virtual_service or "",
             "rule": route.origin.rule if route.origin.rule >= 0 else "default",
-            "match": _match(route.match),
+            "match": match_words(route.match),
             "action": _action(route),
         }
         for host in _hosts(snapshot)
         for route in host.routes
     ]
-
-
-def _match(match: RouteMatch) -> str:
-    parts = [] if match.path is None else [f"path {match.path.kind.value} {match.path.value}"]
-    for header in match.headers:
-        value = "present" if header.value is None else f"{header.value.kind.value} {header.value.value}"
-        parts.append(f"{'not ' if header.invert else ''}{header.name} {value}")
-    for query in match.query:
-        value = "present" if query.value is None else f"{query.value.kind.value} {query.value.value}"
-        parts.append(f"?{query.name} {value}")
-    return ", ".join(parts) or "*"
 
 
 def _action(route: Route) -> str:
@@ -112,19 +102,7 @@ def dump(snapshot: Snapshot) -> Row:
     return {
         "version": snapshot.version,
         "outbound_policy": snapshot.outbound_policy.value,
-        "hosts": [_plain(asdict(host)) for host in _hosts(snapshot)],
-        "clusters": [_plain(asdict(cluster)) for _, cluster in _clusters(snapshot) if cluster is not None],
+        "hosts": [plain(asdict(host)) for host in _hosts(snapshot)],
+        "clusters": [plain(asdict(cluster)) for _, cluster in _clusters(snapshot) if cluster is not None],
         "endpoints": endpoints(snapshot),
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted(_plain(item) for item in value)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return getattr(value, "value", value)

@@ -51,10 +51,10 @@ def failure(error: Exception) -> None:
         _ERR.print(f"  {escape(note)}")
 
 
-def problems(given: Sequence[Problem]) -> None:
+def problems(given: Sequence[Problem], prefix: str = "") -> None:
     """What is wrong with the configuration, on standard error."""
     for problem in given:
-        _ERR.print(f"[{_COLOURS[problem.level]}]{escape(str(problem))}[/]")
+        _ERR.print(f"[{_COLOURS[problem.level]}]{escape(prefix + str(problem))}[/]")
 
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> None:

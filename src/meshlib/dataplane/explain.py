@@ -29,7 +29,7 @@ NEVER = float("-inf")
 def explain(prepared: Prepared, request: Request, now: float = NEVER) -> Decision:
     """The decision that a live call at ``now`` would take, but for its draws."""
     host = prepared.host_of(request)
-    why_host = prepared.snapshot.informed.host_reasons(request.host, request.port)
+    why_host = prepared.snapshot.host_reasons(request.host, request.port)
     if host is None:
         return unknown(prepared, request, why_host)
     if may_change(request.path):

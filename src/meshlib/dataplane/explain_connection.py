@@ -22,7 +22,7 @@ def explain_connection(prepared: Prepared, target: Target, now: float = NEVER) -
     host = prepared.tcp_host(target.host, target.port)
     way = select(host, target)
     request = target.request
-    why = prepared.snapshot.informed.connection_reasons(target.host, target.port)
+    why = prepared.snapshot.connection_reasons(target.host, target.port)
     if host is None or way is None:
         tried = [] if host is None else _verdicts(host, way, target)
         return unknown(prepared, request, (*map(str, tried), *why))

@@ -49,7 +49,7 @@ def destination_of(
         return DecisionDestination(host, subset, port, share, weighted.cluster, exists=False)
     picker = cluster.picker_at(now)
     reached = cluster.reach(request, now, hash_key)
-    informed = prepared.snapshot.informed
+    snapshot = prepared.snapshot
     return DecisionDestination(
         host,
         subset,
@@ -59,12 +59,12 @@ def destination_of(
         tuple(reached),
         cluster.cluster.load_balancer.kind.value,
         cluster.cluster.tls.mode.value,
-        left_out=(*_left_out(cluster, picker, set(reached), now), *informed.left_out(weighted.cluster)),
+        left_out=(*_left_out(cluster, picker, set(reached), now), *snapshot.left_out(weighted.cluster)),
         priorities=tuple(_priority(level) for level in picker.levels),
         sends=_sent(bound, destination, request) if request.scheme in ("http", "https") else None,
         request_headers=weighted.request_headers,
         response_headers=weighted.response_headers,
-        policy=informed.policy_values(weighted.cluster),
+        policy=snapshot.policy_values(weighted.cluster),
         live=_live(cluster, picker, now),
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from meshlib.model.snapshot import Client, Source
+    from meshlib.model.snapshot import Source
 
-__all__ = ["BUILT_IN", "UNINFORMED", "Informed", "PolicyValue", "Uninformed"]
+__all__ = ["BUILT_IN", "Informed", "PolicyValue"]
 
 BUILT_IN = "built-in"
 """The origin of a value that no object sets."""
@@ -48,29 +49,6 @@ class Informed(Protocol):
         """Every value of the cluster's traffic policy with its origin; empty when the cluster does not exist."""
         ...
 
-    def seen_by(self, client: Client) -> Source:
-        """The same configuration as another client sees it."""
+    def seen_by(self, namespace: str | None, labels: Mapping[str, str] | None) -> Source:
+        """The same configuration as another client sees it; None keeps what the own client has."""
         ...
-
-
-class Uninformed:
-    """Stands in for a source that knows nothing about itself."""
-
-    def host_reasons(self, host: str, port: int) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def connection_reasons(self, host: str, port: int) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def left_out(self, cluster: str) -> tuple[tuple[str, str], ...]:
-        """Nobody."""
-        return ()
-
-    def policy_values(self, cluster: str) -> tuple[PolicyValue, ...]:
-        """None."""
-        return ()
-
-
-UNINFORMED = Uninformed()

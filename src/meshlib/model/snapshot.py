@@ -7,14 +7,14 @@ answer is the same whenever it is asked; that is what makes a lazy snapshot immu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Assignment, Locality, no_labels
-from meshlib.model.informed import UNINFORMED, Informed, Uninformed
+from meshlib.model.informed import Informed, PolicyValue
 from meshlib.model.route import VirtualHost
 from meshlib.model.tcp import TcpHost
 
@@ -113,7 +113,7 @@ class Snapshot:
             in endpoints only, and take the short way when published.
     """
 
-    __slots__ = ("_clusters", "_hosts", "routing", "source", "version")
+    __slots__ = ("_accounts", "_clusters", "_hosts", "routing", "source", "version")
 
     MEMORY = 8192
     """Host names remembered; a client that invents names (wildcards) must not grow without bound."""
@@ -124,6 +124,7 @@ class Snapshot:
         self.routing = routing if routing is not None else source
         self._hosts: dict[tuple[str, int], VirtualHost | None] = {}
         self._clusters: dict[str, Cluster | None] = {}
+        self._accounts: dict[Hashable, tuple[Any, ...]] = {}
 
     @property
     def outbound_policy(self) -> OutboundPolicy:
@@ -161,14 +162,37 @@ class Snapshot:
         """The endpoints of the cluster of that name."""
         return self.source.assignment(name)
 
-    @property
-    def informed(self) -> Informed | Uninformed:
-        """Who can say why the source answers as it does."""
-        return self.source if isinstance(self.source, Informed) else UNINFORMED
+    def host_reasons(self, host: str, port: int) -> tuple[str, ...]:
+        """See ``Informed.host_reasons``; nothing where the source knows nothing about itself."""
+        return self._told(("host", host, port), lambda known: known.host_reasons(host, port))
 
-    def seen_by(self, client: Client) -> Snapshot:
+    def connection_reasons(self, host: str, port: int) -> tuple[str, ...]:
+        """See ``Informed.connection_reasons``."""
+        return self._told(("connection", host, port), lambda known: known.connection_reasons(host, port))
+
+    def left_out(self, cluster: str) -> tuple[tuple[str, str], ...]:
+        """See ``Informed.left_out``."""
+        return self._told(("left out", cluster), lambda known: known.left_out(cluster))
+
+    def policy_values(self, cluster: str) -> tuple[PolicyValue, ...]:
+        """See ``Informed.policy_values``."""
+        return self._told(("policy", cluster), lambda known: known.policy_values(cluster))
+
+    def _told(self, key: Hashable, ask: Callable[[Informed], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """What the source says about itself, remembered: whoever explains many requests asks the same again."""
+        if not isinstance(self.source, Informed):
+            return ()
+        if key not in self._accounts:
+            if len(self._accounts) >= self.MEMORY:
+                self._accounts.clear()
+            self._accounts[key] = ask(self.source)
+        return self._accounts[key]
+
+    def seen_by(self, namespace: str | None, labels: Mapping[str, str] | None) -> Snapshot:
         """The same state as another client sees it; this one where the source serves a single client."""
-        return Snapshot(self.source.seen_by(client), self.version) if isinstance(self.source, Informed) else self
+        if not isinstance(self.source, Informed):
+            return self
+        return Snapshot(self.source.seen_by(namespace, labels), self.version)
 
 
 class _Nothing:

@@ -1,12 +1,14 @@
 """An access log in Envoy's default text form or as JSON, one line per call, through ``logging``.
 
-Off unless asked for: ``AccessLog`` wraps another observer. Source: Istio ``telemetry_logging.go`` for fields and order.
+Off unless asked for: ``AccessLog`` wraps another observer. The JSON form holds what ``meshlib diff --traffic`` needs to
+ask about the request again. Source: Istio ``telemetry_logging.go`` for fields and order.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,24 +27,28 @@ class AccessLog:
     Args:
         inner: Another observer to tell as well, or None.
         as_json: JSON objects instead of text.
+        headers: Names of request headers to write as well, JSON only: those that rules match on, so that the log can
+            be asked about again. Mind what they hold: cookies and tokens are not for logs.
     """
 
-    def __init__(self, inner: Observer | None = None, *, as_json: bool = False) -> None:
+    def __init__(self, inner: Observer | None = None, *, as_json: bool = False, headers: Sequence[str] = ()) -> None:
         self._inner = inner
         self._as_json = as_json
+        self._headers = tuple(name.lower() for name in headers)
 
     def call_started(self, call: Call, now: float) -> CallObserver | None:
         """See ``Observer.call_started``."""
         inner = self._inner.call_started(call, now) if self._inner is not None else None
-        return _Logged(inner, self._as_json) if _LOG.isEnabledFor(logging.INFO) else inner
+        return _Logged(inner, self._as_json, self._headers) if _LOG.isEnabledFor(logging.INFO) else inner
 
 
 class _Logged:
-    __slots__ = ("_as_json", "_inner")
+    __slots__ = ("_as_json", "_headers", "_inner")
 
-    def __init__(self, inner: CallObserver | None, as_json: bool) -> None:
+    def __init__(self, inner: CallObserver | None, as_json: bool, headers: tuple[str, ...]) -> None:
         self._inner = inner
         self._as_json = as_json
+        self._headers = headers
 
     def attempt_started(self, attempt: Attempt, now: float) -> None:
         if self._inner is not None:
@@ -56,6 +62,9 @@ class _Logged:
         if self._inner is not None:
             self._inner.call_ended(call, outcome, now)
         facts = _facts(call, now)
+        if self._headers:
+            values = {name: call.request.header(name) for name in self._headers}
+            facts["headers"] = {name: value for name, value in values.items() if value is not None}
         _LOG.info("%s", json.dumps(facts) if self._as_json else _line(facts))
 
 
@@ -77,6 +86,8 @@ def _facts(call: Call, now: float) -> dict[str, Any]:
         "upstream_host": attempt.state.key if attempt is not None else None,
         "upstream_cluster": cluster.name if cluster is not None else None,
         "route_name": (route.name or None) if route is not None else None,
+        "scheme": request.scheme,
+        "port": request.port,
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from meshlib.config.compile import account
@@ -209,8 +210,14 @@ class View:
         """See ``Informed.policy_values``."""
         return self.outbound.policy_values(cluster)
 
-    def seen_by(self, client: Client) -> View:
+    def seen_by(self, namespace: str | None, labels: Mapping[str, str] | None) -> View:
         """See ``Informed.seen_by``."""
+        own = self.client
+        client = replace(
+            own,
+            namespace=own.namespace if namespace is None else namespace,
+            labels=own.labels if labels is None else dict(labels),
+        )
         return self.universe.view(client)
 
     def listing(self) -> Iterator[tuple[str, int]]:
