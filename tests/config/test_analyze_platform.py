@@ -121,3 +121,37 @@ def test_an_injector_that_takes_namespaces_by_default():
     text = f"{NAMESPACES}---\n{json.dumps({**config, 'data': {'values': values}})}"
     found = analyze(load_text(text).resources, only={"injection.Analyzer"})
     assert [each.code for each in found] == ["IST0148", "IST0123"]
+
+
+ROUTE = """apiVersion: v1
+kind: Service
+metadata: {name: reviews}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  parentRefs: [{group: "", kind: Service, name: %s}]
+  rules: [{backendRefs: [%s], filters: [{type: RequestMirror, requestMirror: {backendRef: %s}}]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("parent", "backend", "mirror", "paths"),
+    [
+        ("reviews", "{name: reviews, port: 80}", "{name: reviews, port: 80}", []),
+        ("nobody", "{name: reviews, port: 80}", "{name: reviews, port: 80}", ["parentRefs[0].name"]),
+        ("reviews", "{name: nobody, port: 80}", "{name: reviews, port: 80}", ["rules[0].backendRefs[0].name"]),
+        ("reviews", "{name: reviews, port: 81}", "{name: reviews, port: 80}", ["rules[0].backendRefs[0].port"]),
+        (
+            "reviews",
+            "{group: networking.istio.io, kind: Hostname, name: reviews.default.svc.cluster.local, port: 80}",
+            "{name: reviews, namespace: other, port: 80}",
+            ["rules[0].filters[0].requestMirror.backendRef.name"],
+        ),
+    ],
+)
+def test_what_a_route_of_the_gateway_api_names_must_exist(parent, backend, mirror, paths):
+    found = analyze(load_text(ROUTE % (parent, backend, mirror)).resources, only={"meshlib.GatewayRoutes"})
+    assert [(each.code, each.path) for each in found] == [("IST0101", f"spec.{path}") for path in paths]

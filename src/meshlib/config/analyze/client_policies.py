@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from meshlib.config.analyze.destinations import Place, defines, defining_rules
 from meshlib.config.analyze.hosts import Registry
@@ -42,18 +41,20 @@ def known_hosts(world: World) -> Iterator[Problem]:
 
 def rivals(world: World) -> Iterator[Problem]:
     """Two policies of a namespace for one host and subset: only one of them applies."""
-    items = world.of(KIND)
-    for item in items:
-        others = sorted(other.full_name for other in items if other is not item and _meet(world, item, other))
+    by_host: dict[tuple[str, str], list[Item]] = {}
+    for item in world.of(KIND):
+        for host in set(_hosts(world, item)):
+            by_host.setdefault((item.namespace, host), []).append(item)
+    for item in world.of(KIND):
+        rivals = [other for host in _hosts(world, item) for other in by_host[item.namespace, host]]
+        others = sorted({other.full_name for other in rivals if other is not item and _meet(item, other)})
         if others:
             message = f"{', '.join(others)} is for a host of this one too: only one of them applies"
             yield item.report("MESH022", "spec.hosts", message)
 
 
-def _meet(world: World, one: Item, other: Item) -> bool:
-    """An exact host beside a wildcard is an order of precedence; the same pattern twice is a conflict."""
-    if one.namespace != other.namespace or not set(_hosts(world, one)) & set(_hosts(world, other)):
-        return False
+def _meet(one: Item, other: Item) -> bool:
+    """Of the same host: a policy for some subsets goes before one for all; the same subset twice is a conflict."""
     mine, theirs = set(_subsets(one)), set(_subsets(other))
     return mine == theirs or bool(mine & theirs)
 
@@ -69,18 +70,21 @@ def breakers(world: World) -> Iterator[Problem]:
 
 def budgets(world: World) -> Iterator[Problem]:
     """A retry budget here and in a DestinationRule of the same host."""
+    with_budget = [rule for rule in world.of("DestinationRule") if _has_budget(rule)]
     for item in world.of(KIND):
         if not isinstance(item.spec.get("retryBudget"), Mapping):
             continue
         hosts = _hosts(world, item)
-        rules = [rule.full_name for rule in world.of("DestinationRule") if _budgets(world, rule, hosts)]
+        rules = [rule.full_name for rule in with_budget if _is_for(world, rule, hosts)]
         if rules:
             message = f"DestinationRule {', '.join(sorted(rules))} sets a retry budget for the host too"
             yield item.report("MESH024", "spec.retryBudget", message)
 
 
-def _budgets(world: World, rule: Item, hosts: list[str]) -> bool:
-    host: Any = expand(str(rule.spec.get("host") or ""), rule.namespace, world.domain)
-    return any(policy.get("retryBudget") for _, policy, _ in traffic_policies(rule)) and any(
-        matches(host, one) for one in hosts
-    )
+def _has_budget(rule: Item) -> bool:
+    return any(policy.get("retryBudget") for _, policy, _ in traffic_policies(rule))
+
+
+def _is_for(world: World, rule: Item, hosts: list[str]) -> bool:
+    host = expand(str(rule.spec.get("host") or ""), rule.namespace, world.domain)
+    return any(matches(host, one) for one in hosts)

@@ -16,9 +16,10 @@ from meshlib.config.analyze.pitfalls import traffic_policies
 from meshlib.config.analyze.world import Item, World
 from meshlib.config.compile.destination_rules import Rule
 from meshlib.config.compile.endpoints import selects
+from meshlib.config.compile.registry import age
 from meshlib.config.compile.services import Resolution, Service
 from meshlib.config.compile.visibility import visible
-from meshlib.model.hosts import expand, matches, more_specific, subset_of
+from meshlib.model.hosts import HostIndex, expand, matches, more_specific, subset_of
 from meshlib.model.problem import Problem
 from meshlib.model.snapshot import Client
 
@@ -26,6 +27,8 @@ __all__ = ["duplicate_hosts", "ejections", "hidden_rules", "subsets_in_force"]
 
 _ANYWHERE = "(any other)"
 """Stands for the namespaces that hold no rule of their own."""
+_NAMED = 5
+"""So many hidden rules are named; further ones are not looked for."""
 
 
 def _in_force(world: World, known: KnownHost, client: Client) -> Rule | None:
@@ -35,28 +38,46 @@ def _in_force(world: World, known: KnownHost, client: Client) -> Rule | None:
 
 def subsets_in_force(world: World) -> Iterator[Problem]:
     """Subsets that some visible rule defines, but not the one that a client's look-up ends at."""
-    registry, defining = Registry(world), defining_rules(world)
+    registry, defining, rules = Registry(world), defining_rules(world), _Rules(world)
     for item in world.of("VirtualService"):
         if "mesh" not in (item.spec.get("gateways") or ["mesh"]):
             continue
-        clients = list(_clients(world, item))
         for place in destinations(item):
             known = registry.find(expand(place.host, item.namespace, world.domain), item.namespace)
             if place.subset and known is not None and defines(world, defining, item, place):
-                yield from _without_subset(world, item, place, known, clients)
+                yield from _without_subset(world, item, place, known, _clients(world, item, known, rules))
 
 
-def _clients(world: World, item: Item) -> Iterator[Client]:
+class _Rules:
+    """The DestinationRules, by host; each host is spelled out once."""
+
+    def __init__(self, world: World) -> None:
+        self.index: HostIndex[Item] = HostIndex()
+        self._hosts: dict[int, str] = {}
+        for rule in world.of("DestinationRule"):
+            self._hosts[id(rule)] = expand(str(rule.spec.get("host") or ""), rule.namespace, world.domain)
+            self.index.add(self.host(rule), rule)
+
+    def host(self, rule: Item) -> str:
+        """The host of a rule, in full."""
+        return self._hosts[id(rule)]
+
+    def over(self, host: str) -> Iterator[Item]:
+        """The rules whose host matches, the most specific first."""
+        return (rule for group in self.index.all_matching(host) for rule in group)
+
+
+def _clients(world: World, item: Item, known: KnownHost, rules: _Rules) -> Iterator[Client]:
     """One client for each namespace, and each selector, that can make a difference."""
     scope = export_scope(item, world.mesh, "defaultVirtualServiceExportTo")
     yield from (Client(name, {}) for name in (item.namespace, _ANYWHERE) if visible(scope, item.namespace, name))
-    for rule in world.of("DestinationRule"):
+    for rule in rules.over(known.host):
         if visible(scope, item.namespace, rule.namespace):
             yield Client(rule.namespace, (rule.spec.get("workloadSelector") or {}).get("matchLabels") or {})
 
 
 def _without_subset(
-    world: World, item: Item, place: Place, known: KnownHost, clients: list[Client]
+    world: World, item: Item, place: Place, known: KnownHost, clients: Iterator[Client]
 ) -> Iterator[Problem]:
     for client in clients:
         rule = _in_force(world, known, client)
@@ -69,22 +90,26 @@ def _without_subset(
 
 def hidden_rules(world: World) -> Iterator[Problem]:
     """Wildcard rules that take a host from a more specific rule elsewhere, for clients of their namespace."""
-    rules = world.of("DestinationRule")
-    registry = Registry(world)
-    for wide in rules:
-        pattern = _host(world, wide)
-        if not pattern.startswith("*") or wide.namespace == world.root:
-            continue
-        hidden = [other for other in rules if _hides(world, registry, wide, pattern, other)]
-        if hidden:
-            names = ", ".join(sorted(other.full_name for other in hidden)[:5])
-            message = f"for clients of namespace {wide.namespace} this hides {names}; nothing is inherited from there"
+    registry, rules = Registry(world), _Rules(world)
+    hidden: dict[int, list[str]] = {}
+    for other in world.of("DestinationRule"):
+        for wide in rules.over(rules.host(other)):
+            names = hidden.setdefault(id(wide), [])
+            if len(names) < _NAMED and _hides(world, registry, rules, wide, other):
+                names.append(other.full_name)
+    for wide in world.of("DestinationRule"):
+        found = hidden.get(id(wide))
+        if found:
+            said = ", ".join(sorted(found)) + (", perhaps others" if len(found) == _NAMED else "")
+            message = f"for clients of namespace {wide.namespace} this hides {said}; nothing is inherited from there"
             yield wide.report("MESH008", "spec.host", message)
 
 
-def _hides(world: World, registry: Registry, wide: Item, pattern: str, other: Item) -> bool:
-    host = _host(world, other)
-    if other.namespace == wide.namespace or not subset_of(host, pattern) or not more_specific(host, pattern):
+def _hides(world: World, registry: Registry, rules: _Rules, wide: Item, other: Item) -> bool:
+    host, pattern = rules.host(other), rules.host(wide)
+    if wide.namespace in (other.namespace, world.root) or not pattern.startswith("*"):
+        return False
+    if not subset_of(host, pattern) or not more_specific(host, pattern):
         return False
     scope = export_scope(other, world.mesh, "defaultDestinationRuleExportTo")
     known = registry.find(host, wide.namespace)
@@ -97,19 +122,16 @@ def _hides(world: World, registry: Registry, wide: Item, pattern: str, other: It
     return chosen is not None and chosen.namespace == wide.namespace and chosen.host == pattern
 
 
-def _host(world: World, rule: Item) -> str:
-    return expand(str(rule.spec.get("host") or ""), rule.namespace, world.domain)
-
-
 def ejections(world: World) -> Iterator[Problem]:
     """Outlier detection that may not eject a single endpoint of any service that it is for."""
+    rules = _Rules(world)
     for item in world.of("DestinationRule"):
         for path, policy, labels in traffic_policies(item):
             detection = policy.get("outlierDetection")
             if not isinstance(detection, Mapping):
                 continue
             percent = detection.get("maxEjectionPercent") or 10
-            sizes = list(_sizes(world, _host(world, item), labels))
+            sizes = list(_sizes(world, rules.host(item), labels))
             if sizes and all(percent * size < 100 for size in sizes):
                 most = max(sizes)
                 message = f"maxEjectionPercent {percent} of {most} endpoints is less than one: none is ever ejected"
@@ -145,8 +167,6 @@ def duplicate_hosts(world: World) -> Iterator[Problem]:
 
 
 def _precedence(known: KnownHost) -> tuple[bool, Any]:
-    from meshlib.config.compile.registry import age
-
     return known.item.resource.kind != "Service", age(known.item.resource)
 
 

@@ -14,6 +14,7 @@ from meshlib.config.analyze import (
     conflicts,
     destination_rules,
     destinations,
+    gateway_routes,
     gateways,
     in_force,
     injection,
@@ -77,6 +78,7 @@ ANALYZERS: dict[str, tuple[Callable[[World], Iterator[Problem]], ...]] = {
         client_policies.breakers,
         client_policies.budgets,
     ),
+    "meshlib.GatewayRoutes": (gateway_routes.routes,),
     "meshlib.InForce": (
         in_force.subsets_in_force,
         in_force.hidden_rules,
