@@ -366,8 +366,6 @@ def test_unready_endpoints_are_known_and_not_picked():
 
 @pytest.mark.parametrize("case", data_cases("samples/explain.json"))
 def test_sample_decisions(case, shared_data):
-    if any("gateway-api" in file for file in case["files"]):
-        pytest.skip("Gateway API routes are not compiled yet")
     resources = [r for file in case["files"] for r in load_file(shared_data / file).resources]
     universe = Universe(resources, case["namespace"])
     for probe in case["probes"]:

@@ -56,7 +56,7 @@ def test_visibility(case):
     elif case["gateway"] != "mesh":
         pytest.skip("rules of a gateway do not concern a client in the mesh")
     else:
-        seen = [host for rules in universe.virtual_services.seen_from(client.namespace) for host in rules.hosts]
+        seen = [host for rules in universe.rules.seen_from(client.namespace) for host in rules.hosts]
         assert seen == [host.lower() for host in case["expect_hosts"]]
 
 

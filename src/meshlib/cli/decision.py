@@ -33,10 +33,10 @@ def decision_lines(given: Decision, method: str, url: str) -> Iterator[str]:
 
 
 def _decider(given: Decision) -> str:
-    if given.virtual_service is None:
-        return "the default route" if given.action == "route" else "no VirtualService"
+    if not given.resource:
+        return "the default route" if given.action == "route" else "no rules of its own"
     rule = next((verdict.rule for verdict in given.rules if verdict.matches), "no rule")
-    return f"VirtualService {escape(given.virtual_service)}, {escape(rule)}"
+    return f"{escape(given.resource)}, {escape(rule.removeprefix(f'{given.resource} '))}"
 
 
 def _section(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -39,7 +39,7 @@ def routes(snapshot: Snapshot) -> list[Row]:
         {
             "host": host.name,
             "port": host.port,
-            "virtual_service": host.virtual_service or "",
+            "resource": _resource(host, route),
             "rule": route.origin.rule if route.origin.rule >= 0 else "default",
             "match": match_words(route.match),
             "action": _action(route),
@@ -47,6 +47,11 @@ def routes(snapshot: Snapshot) -> list[Row]:
         for host in _hosts(snapshot)
         for route in host.routes
     ]
+
+
+def _resource(host: VirtualHost, route: Route) -> str:
+    """The object that the rule stands in; empty for a default route."""
+    return f"VirtualService {host.virtual_service}" if host.virtual_service else route.origin.object
 
 
 def _action(route: Route) -> str:

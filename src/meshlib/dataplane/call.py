@@ -334,7 +334,9 @@ class Call:
         if self.cookies:
             headers = [*headers, *((b"set-cookie", cookie) for cookie in self.cookies)]
         ops = self.destination.response_ops if self.destination is not None else bound.response_ops
-        return header_ops.apply(ops, headers, self.request) if ops else headers
+        if ops:
+            headers = header_ops.apply(ops, headers, self.request)
+        return headers if bound.cors is None else bound.cors.shared(self.request, headers)
 
     # Inside ---------------------------------------------------------------------------------------------------------
 

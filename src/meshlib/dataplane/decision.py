@@ -123,7 +123,7 @@ class Decision:
         flag: Envoy's response flag where the request would fail (``NR``, ``NC``, ``UH``), else ``""``.
         host: Full name of the host.
         port: Port that was addressed.
-        virtual_service: ``namespace/name``, None when only the default route applies.
+        virtual_service: ``namespace/name``, None for a Gateway API route and when only the default route applies.
         route: Index, match and name of the rule; None for a default route.
         destinations: Where shares of such requests go.
         details: The rest of the JSON, by its keys: rewrite, headers, timeout, retries, fault and kin.
@@ -132,6 +132,8 @@ class Decision:
         reasons: The same as lines; then what else decided, and where each value came from.
         host_reasons: Why this VirtualService and no other, or why the host is unknown.
         origins: Field -> object and field that its value came from; ``built-in`` for Istio's own.
+        resource: The object whose rule decides, for example ``HTTPRoute default/reviews``; all of them when none of
+            their rules matches, ``""`` when only the default route applies.
     """
 
     action: str
@@ -146,6 +148,7 @@ class Decision:
     reasons: tuple[str, ...] = ()
     host_reasons: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
+    resource: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of ``meshlib explain``."""
@@ -153,6 +156,7 @@ class Decision:
             "host": self.host,
             "port": self.port,
             "virtual_service": self.virtual_service,
+            "resource": self.resource or None,
             "route": self.route,
             "action": self.action,
             "flag": self.flag or None,

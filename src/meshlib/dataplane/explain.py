@@ -29,7 +29,9 @@ NEVER = float("-inf")
 def explain(prepared: Prepared, request: Request, now: float = NEVER) -> Decision:
     """The decision that a live call at ``now`` would take, but for its draws."""
     host = prepared.host_of(request)
-    why_host = prepared.snapshot.host_reasons(request.host, request.port)
+    by_address = host is not None and host is prepared.host(request.dialled, request.port)
+    name = request.dialled if by_address else request.host
+    why_host = prepared.snapshot.host_reasons(name, request.port)
     if host is None:
         return unknown(prepared, request, why_host)
     if may_change(request.path):
@@ -45,6 +47,7 @@ def explain(prepared: Prepared, request: Request, now: float = NEVER) -> Decisio
             rules=tuple(rules),
             reasons=(*map(str, rules), "no rule matches"),
             host_reasons=why_host,
+            resource=" and ".join(host.host.objects),
         )
     return decide(prepared, host, chosen, request, now, rules, why_host)
 
@@ -73,7 +76,7 @@ def _match(host: PreparedHost, request: Request) -> tuple[BoundRoute | None, lis
     rng, verdicts, skipped = _Never(), [], list(host.host.skipped)
     for route in host.routes:
         origin = route.route.origin
-        while skipped and _place(skipped[0]) < (origin.rule, origin.match or 0):
+        while skipped and not skipped[0].object and _place(skipped[0]) < (origin.rule, origin.match or 0):
             verdicts.append(left_aside(skipped.pop(0)))
         failed = next((clause for clause in route.clauses if not clause.test(request, rng)), None)
         if failed is None:
@@ -96,15 +99,17 @@ def _place(rule: SkippedRule) -> tuple[int, int]:
 
 def left_aside(rule: SkippedRule) -> RuleVerdict:
     """The verdict on a rule that can never hold for this client and port."""
-    return RuleVerdict(f"rule {rule.rule}{_numbered(rule.match)}{_named(rule.name)}", rule.reason, tried=False)
+    owner = f"{rule.object} " if rule.object else ""
+    return RuleVerdict(f"{owner}rule {rule.rule}{_numbered(rule.match)}{_named(rule.name)}", rule.reason, tried=False)
 
 
 def label(route: Route) -> str:
-    """``rule 0 ('jason')``, or ``default route``."""
+    """``rule 0 ('jason')``, with the object where rules of several may stand side by side; or ``default route``."""
     origin = route.origin
     if origin.rule < 0:
         return "default route"
-    return f"rule {origin.rule}{_numbered(origin.match)}{_named(route.name)}"
+    owner = "" if origin.object.startswith("VirtualService ") else f"{origin.object} ".lstrip()
+    return f"{owner}rule {origin.rule}{_numbered(origin.match)}{_named(route.name)}"
 
 
 def _numbered(number: int | None) -> str:
@@ -135,7 +140,11 @@ def decide(
     }
     destinations: tuple[DecisionDestination, ...] = ()
     action, flag = "route", ""
-    if isinstance(route.action, Redirect):
+    preflight = bound.cors.preflight(request) if bound.cors is not None else None
+    if preflight is not None:
+        action = "direct_response"
+        details["direct_response"] = {"status": preflight.status, "body": ""}
+    elif isinstance(route.action, Redirect):
         action = "redirect"
         reply = redirect_reply(route.action, route, request)
         details["redirect"] = {"status": reply.status, "location": dict(reply.headers)[b"location"].decode("latin-1")}
@@ -165,7 +174,12 @@ def decide(
         (*map(str, rules), *origin.notes, *_remarks(bound, destinations), *_lines(origins)),
         why_host,
         origins,
+        _resource(host, bound),
     )
+
+
+def _resource(host: PreparedHost, bound: BoundRoute) -> str:
+    return f"VirtualService {host.host.virtual_service}" if host.host.virtual_service else bound.route.origin.object
 
 
 def _flag(destinations: tuple[DecisionDestination, ...]) -> str:
@@ -198,12 +212,18 @@ def _remarks(bound: BoundRoute, destinations: tuple[DecisionDestination, ...]) -
     for destination in destinations:
         share, name = f"{destination.weight:g}%", destination.cluster
         if not destination.exists:
-            yield f"cluster {name} does not exist: {share} of such requests fail with NC"
+            yield f"cluster {name} does not exist: {share} of such requests {_missing(bound)}"
         elif not destination.endpoints:
             yield f"cluster {name} has no endpoint to pick: {share} of such requests fail with UH"
         elif destination.live.get("panic"):
             yield f"cluster {name} panics: too few endpoints are healthy, so all of them are used"
         yield from (f"endpoint {key} is left out: {why}" for key, why in destination.left_out)
+
+
+def _missing(bound: BoundRoute) -> str:
+    action = bound.route.action
+    answer = action.missing_cluster if isinstance(action, Forward) else None
+    return "fail with NC" if answer is None else f"are answered with {answer.status}"
 
 
 # Values -------------------------------------------------------------------------------------------------------------

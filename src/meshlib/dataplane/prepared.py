@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from meshlib.dataplane import headers as header_ops
 from meshlib.dataplane.cluster import PreparedCluster
 from meshlib.dataplane.matchers import Clause, bind
+from meshlib.dataplane.policies.cors import BoundCors
 from meshlib.dataplane.policies.retry import BoundRetry
 from meshlib.dataplane.reply import path_after
 from meshlib.dataplane.request import Request
@@ -32,7 +33,7 @@ __all__ = ["BoundRoute", "Destination", "Prepared", "PreparedHost"]
 
 
 class Destination:
-    """A weighted cluster of a route, with its header operations merged into the rule's.
+    """A weighted cluster of a route, with its header operations and rewrites merged into the rule's.
 
     Attributes:
         name: Cluster name, also when the cluster does not exist.
@@ -40,7 +41,16 @@ class Destination:
         weight: Share relative to the sum.
     """
 
-    __slots__ = ("cluster", "host_rewrite", "name", "request_ops", "response_ops", "weight")
+    __slots__ = (
+        "cluster",
+        "host_rewrite",
+        "name",
+        "path_rewrite",
+        "regex_rewrite",
+        "request_ops",
+        "response_ops",
+        "weight",
+    )
 
     def __init__(self, weighted: WeightedCluster, route: Route, action: Forward, cluster: PreparedCluster | None):
         self.name = weighted.cluster
@@ -49,6 +59,9 @@ class Destination:
         self.request_ops = header_ops.bind_ops(weighted.request_headers, route.request_headers)
         self.response_ops = header_ops.bind_ops(weighted.response_headers, route.response_headers)
         self.host_rewrite = action.host_rewrite or weighted.host_rewrite
+        own = weighted.path_rewrite is not None or weighted.regex_rewrite is not None
+        self.path_rewrite = weighted.path_rewrite if own else action.path_rewrite
+        self.regex_rewrite = weighted.regex_rewrite if own else action.regex_rewrite
 
 
 class BoundRoute:
@@ -58,6 +71,7 @@ class BoundRoute:
         route: The rule itself.
         clauses: Its conditions, in the order they are tried.
         destinations: Where it sends, empty for a redirect or direct response.
+        cors: Cross-origin rules, or None.
         timeout: Seconds for the whole call, or None.
         retry: Bound retry policy, or None.
         hash_keys: Where a consistent-hash key comes from, usually nowhere.
@@ -68,6 +82,7 @@ class BoundRoute:
     __slots__ = (
         "_cumulative",
         "clauses",
+        "cors",
         "destinations",
         "hash_keys",
         "mirrors",
@@ -89,6 +104,7 @@ class BoundRoute:
         self.mirrors = mirrors
         self._cumulative = list(accumulate(destination.weight for destination in destinations))
         self.response_ops = header_ops.bind_ops(route.response_headers)
+        self.cors = BoundCors(route.cors) if route.cors is not None else None
         action = route.action
         forward = action if isinstance(action, Forward) else None
         self.timeout = forward.timeout if forward is not None else None
@@ -107,17 +123,16 @@ class BoundRoute:
 
     def rewrite(self, request: Request, destination: Destination, rng: random.Random) -> tuple[str, header_ops.Pairs]:
         """Target and headers to send: operations, authority, path, request id, expected timeout."""
-        action = self.route.action
-        assert isinstance(action, Forward)
         headers: header_ops.Pairs = list(request.raw_headers)
         if destination.request_ops:
             headers = header_ops.apply(destination.request_ops, headers, request)
         if destination.host_rewrite is not None:
             headers = _with_host(headers, destination.host_rewrite)
         target = request.path
-        if action.path_rewrite is not None or action.regex_rewrite is not None:
+        prefix, regex = destination.path_rewrite, destination.regex_rewrite
+        if prefix is not None or regex is not None:
             path, mark, query = target.partition("?")
-            target = path_after(action.path_rewrite, action.regex_rewrite, self.route, path) + mark + query
+            target = path_after(prefix, regex, self.route, path) + mark + query
             headers.append((b"x-envoy-original-path", request.path.encode("latin-1", "replace")))
         if not _has_request_id(headers):
             headers.append((b"x-request-id", _request_id(rng)))
@@ -197,13 +212,16 @@ class Prepared:
     def host_of(self, request: Request) -> PreparedHost | None:
         """The host that a request means: by its Host header, unless nobody declared HTTP where it is sent to.
 
-        Source: Istio routes ports whose protocol is detected, and those of other protocols, by destination address.
+        Source: Istio routes ports whose protocol is detected, and those of other protocols, by destination address;
+        Gateway API's routes are for who dials their parent. A Host header leads to such a host only from outside.
         """
-        if request.dialled != request.host:
-            dialled = self.host(request.dialled, request.port)
-            if dialled is not None and dialled.host.by_address:
-                return dialled
-        return self.host(request.host, request.port)
+        named = self.host(request.host, request.port)
+        if request.dialled == request.host:
+            return named
+        dialled = self.host(request.dialled, request.port)
+        if dialled is None or not (dialled.host.by_address or (named is not None and named.host.by_address)):
+            return named
+        return dialled
 
     def tcp_host(self, name: str, port: int) -> TcpHost | None:
         """What is known of connections to ``name`` on ``port``; None when the mesh does not know it."""

@@ -38,15 +38,20 @@ def abort_reply(abort: Abort, request: Request) -> LocalReply:
     """An injected abort. A gRPC status is answered as HTTP 200 with ``grpc-status``, as Envoy's fault filter does."""
     body = b"fault filter abort"
     if abort.grpc_status is not None:
-        headers = [(b"content-type", b"application/grpc"), (b"grpc-status", str(abort.grpc_status).encode())]
-        headers.append((b"grpc-message", body))
-        return LocalReply(200, headers, b"", "FI", abort.grpc_status)
+        return _grpc_reply(abort.grpc_status, body, "FI")
     return LocalReply(abort.http_status or 503, _text_headers(body), body, "FI")
 
 
-def direct_reply(action: DirectResponse) -> LocalReply:
-    """A fixed answer."""
-    return LocalReply(action.status, _text_headers(action.body), action.body)
+def direct_reply(action: DirectResponse, request: Request, flag: str = "") -> LocalReply:
+    """A fixed answer, in gRPC's form for gRPC callers where one is given."""
+    if action.grpc_status is not None and request.is_grpc:
+        return _grpc_reply(action.grpc_status, action.body, flag)
+    return LocalReply(action.status, _text_headers(action.body), action.body, flag)
+
+
+def _grpc_reply(status: int, message: bytes, flag: str) -> LocalReply:
+    headers = [(b"content-type", b"application/grpc"), (b"grpc-status", str(status).encode())]
+    return LocalReply(200, [*headers, (b"grpc-message", message)] if message else headers, b"", flag, status)
 
 
 def redirect_reply(action: Redirect, route: Route, request: Request) -> LocalReply:

@@ -13,7 +13,7 @@ from meshlib.dataplane.reply import LocalReply, abort_reply, direct_reply, redir
 from meshlib.dataplane.request import Request
 from meshlib.errors import NoCluster, NoRoute, UnknownHost
 from meshlib.model.policy import Fault
-from meshlib.model.route import DirectResponse, Redirect
+from meshlib.model.route import DirectResponse, Forward, Redirect
 from meshlib.model.snapshot import OutboundPolicy
 
 __all__ = ["begin", "copies", "refuse_unknown"]
@@ -27,7 +27,7 @@ def begin(
     Raises:
         NoRoute: No rule of the host matched.
         UnknownHost: The host is unknown under REGISTRY_ONLY.
-        NoCluster: The rule's destination does not exist.
+        NoCluster: The rule's destination does not exist, and the rule has no answer for that.
     """
     host = prepared.host_of(request)
     if host is None:
@@ -48,8 +48,7 @@ def begin(
     if bound.hash_keys:
         call.hash_key, call.cookies = hash_key(bound.hash_keys, request, rng)
     if call.answer is None and (destination is None or destination.cluster is None):
-        name = destination.name if destination is not None else "none"
-        raise call.fail(NoCluster, f"cluster {name} does not exist", now)
+        _answer_missing(call, bound, now)
     return call
 
 
@@ -87,14 +86,28 @@ def _draw_faults(call: Call, fault: Fault | None, rng: random.Random) -> None:
 
 
 def _local_answer(bound: BoundRoute, request: Request) -> LocalReply | None:
+    """Preflight, redirect or direct response; the cross-origin rules are asked before the action (Envoy)."""
+    if bound.cors is not None and (preflight := bound.cors.preflight(request)) is not None:
+        return preflight
     action = bound.route.action
     if isinstance(action, Redirect):
         return redirect_reply(action, bound.route, request)
     if isinstance(action, DirectResponse):
-        return direct_reply(action)
+        return direct_reply(action, request)
     return None
+
+
+def _answer_missing(call: Call, bound: BoundRoute, now: float) -> None:
+    """Nothing to send to: the Gateway API asks for an answer, Istio's own rules for an error."""
+    name = call.destination.name if call.destination is not None else "none"
+    action = bound.route.action
+    if not isinstance(action, Forward) or action.missing_cluster is None:
+        raise call.fail(NoCluster, f"cluster {name} does not exist", now)
+    call.answer = direct_reply(action.missing_cluster, call.request, NoCluster.flag)
+    call.flag(NoCluster.flag)
 
 
 def _described(host: PreparedHost) -> str:
     virtual_service = host.host.virtual_service
-    return f"VirtualService {virtual_service}" if virtual_service else f"host {host.host.name}"
+    named = f"VirtualService {virtual_service}" if virtual_service else f"host {host.host.name}"
+    return " and ".join(host.host.objects) or named

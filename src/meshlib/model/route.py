@@ -9,6 +9,7 @@ from meshlib.model.policy import Fault, HashKey, RetryPolicy
 
 __all__ = [
     "NO_HEADERS",
+    "Cors",
     "DirectResponse",
     "Forward",
     "HeaderMatch",
@@ -131,6 +132,8 @@ class WeightedCluster:
         request_headers: Applied before the route's own.
         response_headers: Applied before the route's own.
         host_rewrite: New authority for this destination, or None.
+        path_rewrite: As in ``Forward``, for this destination; None leaves the route's rewrite in force.
+        regex_rewrite: Instead of ``path_rewrite``.
     """
 
     cluster: str
@@ -138,6 +141,8 @@ class WeightedCluster:
     request_headers: HeaderOps = NO_HEADERS
     response_headers: HeaderOps = NO_HEADERS
     host_rewrite: str | None = None
+    path_rewrite: str | None = None
+    regex_rewrite: RegexRewrite | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,7 @@ class Forward:
         hash_keys: Consistent-hash keys of the destinations' policies, in order.
         max_stream_duration: Seconds for the whole stream (gRFC A31), None is none.
         grpc_timeout_max: Cap on the caller's ``grpc-timeout`` in seconds; 0 caps at infinity, None is unset.
+        missing_cluster: Answer for the share of a destination that does not exist; None raises ``NoCluster``.
     """
 
     clusters: tuple[WeightedCluster, ...]
@@ -183,6 +189,7 @@ class Forward:
     hash_keys: tuple[HashKey, ...] = ()
     max_stream_duration: float | None = None
     grpc_timeout_max: float | None = None
+    missing_cluster: DirectResponse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +219,37 @@ class Redirect:
 
 @dataclass(frozen=True, slots=True)
 class DirectResponse:
-    """Answer here with a fixed status and body (Istio ``HTTPDirectResponse``)."""
+    """Answer here with a fixed status and body (Istio ``HTTPDirectResponse``).
+
+    ``grpc_status`` is what gRPC callers get instead, in an HTTP 200 without a body; None treats them as all others.
+    """
 
     status: int
     body: bytes = b""
+    grpc_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """Which other origins may read answers (Istio ``CorsPolicy``, Envoy's CORS filter).
+
+    Attributes:
+        allow_origins: One that matches the caller's ``Origin`` is enough.
+        allow_methods: As sent in answers to preflights; ``*`` repeats what was asked for.
+        allow_headers: As ``allow_methods``.
+        expose_headers: As sent with answers.
+        max_age: Seconds that a preflight's answer may be kept, None says nothing.
+        allow_credentials: Whether answers say so.
+        forward_unmatched: Preflights of other origins are sent on; False answers them with 200 and no word of CORS.
+    """
+
+    allow_origins: tuple[StringMatch, ...]
+    allow_methods: str = ""
+    allow_headers: str = ""
+    expose_headers: str = ""
+    max_age: int | None = None
+    allow_credentials: bool = False
+    forward_unmatched: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +257,12 @@ class RouteOrigin:
     """Which object a route came from.
 
     Attributes:
-        rule: Index in ``spec.http`` of the object, -1 for a default route.
-        match: Index in that rule's ``match``, None for a rule without matches.
+        rule: Index in ``spec.http`` or ``spec.rules`` of the object, -1 for a default route.
+        match: Index in that rule's ``match`` or ``matches``, None for a rule without any.
         object: For example ``VirtualService default/reviews``, or ``""`` for a default route.
         values: Field name (``timeout``, ``retries``, ``fault`` ...) -> object and field that it came from.
-        notes: What else is worth knowing: destinations without weight, the delegate that lent the rule.
+        notes: What else is worth knowing: destinations without weight, the delegate that lent the rule, parts of it
+            that could not be honoured.
     """
 
     rule: int = -1
@@ -246,6 +281,7 @@ class Route:
         match: The conditions.
         action: What to do.
         fault: Applied before the action.
+        cors: Asked between fault and action; None lets every origin through without a word.
         request_headers: Operations on what is sent.
         response_headers: Operations on what comes back.
         origin: For ``explain``.
@@ -258,6 +294,7 @@ class Route:
     request_headers: HeaderOps = NO_HEADERS
     response_headers: HeaderOps = NO_HEADERS
     origin: RouteOrigin = RouteOrigin()
+    cors: Cors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +305,7 @@ class SkippedRule:
     match: int | None
     name: str
     reason: str
+    object: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,9 +317,11 @@ class VirtualHost:
         port: The port the client addressed.
         routes: Tried in order.
         virtual_service: ``namespace/name`` of the VirtualService in force, None when none is.
+        objects: What the rules came from, for example ``HTTPRoute default/reviews``; empty for a default route.
         service: The registry's name of the host, None for a host that only a VirtualService knows.
         skipped: Rules that were left out for this client and port.
-        by_address: The dialled name decides, not the Host header: nobody declared that this port speaks HTTP.
+        by_address: The dialled name decides, not the Host header: nobody declared that this port speaks HTTP, or the
+            rules are the Gateway API's, which asks for that.
     """
 
     name: str
@@ -291,3 +331,4 @@ class VirtualHost:
     service: str | None = None
     skipped: tuple[SkippedRule, ...] = ()
     by_address: bool = False
+    objects: tuple[str, ...] = ()

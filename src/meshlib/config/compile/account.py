@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from meshlib.config.compile.endpoints import selects
 from meshlib.config.compile.outbound import subset_labels
 from meshlib.config.compile.services import DECLARED_HTTP, Resolution, Service
-from meshlib.config.compile.virtual_services import MeshRules
 from meshlib.config.compile.visibility import visible
 from meshlib.model.hosts import expand, matches
 
 if TYPE_CHECKING:
+    from meshlib.config.compile.host_rules import HostRules
     from meshlib.config.compile.universe import View
 
 __all__ = ["connection_reasons", "host_reasons", "left_out"]
 
 
 def host_reasons(view: View, host: str, port: int) -> Iterator[str]:
-    """What decided about ``host`` on ``port``: the service, the VirtualService in force, and those that lost."""
+    """What decided about ``host`` on ``port``: the service, the object in force, and those that lost."""
     name, service = view.find(host, port)
     found = view.virtual_host(host, port)
     if service is not None:
@@ -32,7 +32,7 @@ def host_reasons(view: View, host: str, port: int) -> Iterator[str]:
     if found is None and service is not None:
         return
     name = service.host if service is not None else name
-    yield from _virtual_services(view, name, port, found.virtual_service if found is not None else None)
+    yield from _rules(view, name, service, port, found.objects if found is not None else ())
 
 
 def connection_reasons(view: View, host: str, port: int) -> Iterator[str]:
@@ -52,9 +52,9 @@ def connection_reasons(view: View, host: str, port: int) -> Iterator[str]:
         yield f"port {port} speaks {number.protocol.value}: {kind} rules count"
         for rules in view.rules.for_connections(service.host):
             if view.imported(rules, port):
-                yield f"VirtualService {rules.name} adds its {kind} rules"
+                yield f"{rules.objects[0]} adds its {kind} rules"
             else:
-                yield f"VirtualService {rules.name} is passed over: {view.scope.object} does not import it"
+                yield f"{rules.objects[0]} is passed over: {view.scope.object} does not import it"
 
 
 def _described(service: Service) -> str:
@@ -88,56 +88,55 @@ def _hidden(view: View, name: str) -> Iterator[str]:
                 yield f"{view.scope.object} does not import {service.object}"
 
 
-# VirtualServices ----------------------------------------------------------------------------------------------------
+# Rules --------------------------------------------------------------------------------------------------------------
 
 
-def _virtual_services(view: View, name: str, port: int, winner: str | None) -> Iterator[str]:
-    reached = False
+def _rules(view: View, name: str, service: Service | None, port: int, winner: tuple[str, ...]) -> Iterator[str]:
+    first: HostRules | None = None
     for rules in _in_order(view, name):
+        words = " and ".join(rules.objects)
         if not view.imported(rules, port):
-            yield f"VirtualService {rules.name} is passed over: {view.scope.object} does not import it"
-        elif rules.name == winner and not reached:
-            reached = True
-            yield f"VirtualService {rules.name} is in force: its host {_host(rules, name)} matches"
-        elif reached:
-            why = _why_first(view, rules, name, port)
-            yield f"VirtualService {rules.name} is passed over: {winner} comes first{why}"
+            yield f"{words} is passed over: {view.scope.object} does not import it"
+        elif not rules.serves(service, view.client.namespace):
+            yield f"{words} is passed over: it is for clients of namespace {rules.namespace}"
+        elif first is not None:
+            yield f"{words} is passed over: {winner[0]} comes first{_why_first(first, rules, name)}"
+        elif rules.objects == winner and rules.port in (0, port):
+            first = rules
+            yield f"{words} is in force: its host {_host(rules, name)} matches"
         else:
-            yield f"VirtualService {rules.name} is passed over: it has no rule for this client on port {port}"
+            yield f"{words} is passed over: it has no rule for this client on port {port}"
     yield from _unseen(view, name)
 
 
-def _in_order(view: View, name: str) -> Iterator[MeshRules]:
-    seen: dict[str, None] = {}
+def _in_order(view: View, name: str) -> Iterator[HostRules]:
+    seen: dict[int, None] = {}
     for candidates in view.rules.all_matching(name):
         for rules in candidates:
-            if rules.name not in seen:
-                seen[rules.name] = None
+            if id(rules) not in seen:
+                seen[id(rules)] = None
                 yield rules
 
 
-def _host(rules: MeshRules, name: str) -> str:
+def _host(rules: HostRules, name: str) -> str:
     """The most specific of the object's hosts that matches."""
     return max((host for host in rules.hosts if matches(host, name)), key=lambda host: (host[0] != "*", len(host)))
 
 
-def _why_first(view: View, loser: MeshRules, name: str, port: int) -> str:
+def _why_first(first: HostRules, loser: HostRules, name: str) -> str:
     """In what the first of all beats ``loser``."""
-    first = next(rules for rules in _in_order(view, name) if view.imported(rules, port))
     if _host(first, name) != _host(loser, name):
         return f", {_host(first, name)} is more specific than {_host(loser, name)}"
-    times = [rules.resource.metadata.creation_timestamp for rules in (first, loser)]
-    if times[0] != times[1]:
-        return " by visibility or age"
-    return " by visibility or name"
+    return " by visibility or age" if first.age[0] != loser.age[0] else " by visibility or name"
 
 
 def _unseen(view: View, name: str) -> Iterator[str]:
     """Those that name the host and do not count for this client."""
     universe, own = view.universe, view.client.namespace
-    for rules in universe.virtual_services:
+    for rules in universe.rules:
         if any(matches(host, name) for host in rules.hosts) and not visible(rules.export_to, rules.namespace, own):
-            yield f"VirtualService {rules.name} is passed over: exported to {_listed(rules.export_to)}, not to {own}"
+            words = " and ".join(rules.objects)
+            yield f"{words} is passed over: exported to {_listed(rules.export_to)}, not to {own}"
     for resource in universe.virtual_services.gateway_only:
         namespace = resource.metadata.namespace or universe.namespace
         hosts = [expand(host, namespace, universe.domain) for host in resource.spec.hosts]

@@ -6,7 +6,7 @@ Source: Istio ``route.go`` (``TranslateRoute``), ``core/route/retry``; percentag
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from meshlib.config.compile.header_ops import authority_of, joined, request_ops, response_ops
@@ -15,10 +15,10 @@ from meshlib.config.resources import virtual_service as api
 from meshlib.model import route as model
 from meshlib.model.grpc_status import GRPC_STATUS_NAMES
 from meshlib.model.informed import BUILT_IN
-from meshlib.model.policy import Abort, Delay, Fault, HashKey
+from meshlib.model.policy import Abort, Delay, Fault, HashKey, RetryPolicy
 from meshlib.model.route import NO_HEADERS
 
-__all__ = ["Actions", "fault_of", "forward_of", "parts_per_million"]
+__all__ = ["Actions", "fault_of", "parts_per_million", "redirect_of"]
 
 _MILLION = 1_000_000
 
@@ -48,7 +48,7 @@ class Actions:
         """The action, and the header operations of the rule's own level."""
         requests, responses = request_ops(rule.headers), response_ops(rule.headers)
         if rule.redirect is not None:
-            return _redirect(rule.redirect, port), requests, responses
+            return redirect_of(rule.redirect, port), requests, responses
         if rule.direct_response is not None:
             return _direct_response(rule.direct_response), requests, responses
         if len(rule.route) == 1:
@@ -61,21 +61,34 @@ class Actions:
         authority = (rule.rewrite.authority if rule.rewrite is not None else "") or authority_of(rule.headers)
         kept = [e for e in rule.route if e.destination is not None and (e.weight > 0 or not several)]
         clusters = tuple(self._weighted(entry, several, bool(authority)) for entry in kept)
-        keys = [self.hash_keys(to.cluster, _named_port(entry)) for entry, to in zip(kept, clusters, strict=True)]
-        hashing = len(clusters) == 1 and bool(keys[0])
         rewrite = rule.rewrite or api.HTTPRewrite()
         regex = rewrite.uri_regex_rewrite
-        return forward_of(
+        retry, hash_keys = self.policies(clusters, [_named_port(entry) for entry in kept], rule.retries)
+        return model.Forward(
             clusters,
-            timeout=rule.timeout or None,
-            retries=rule.retries if rule.retries is not None else self.default_retries,
-            hash_keys=tuple(key for found in keys for key in found),
-            consistent_hash=hashing,
-            path_rewrite=rewrite.uri or None,
-            regex_rewrite=None if regex is None else model.RegexRewrite(regex.match, regex.rewrite),
-            host_rewrite=authority or None,
-            mirrors=tuple(self._mirrors(rule)),
+            rule.timeout or None,
+            retry,
+            rewrite.uri or None,
+            None if regex is None else model.RegexRewrite(regex.match, regex.rewrite),
+            authority or None,
+            tuple(self._mirrors(rule)),
+            hash_keys,
         )
+
+    def policies(
+        self, clusters: Sequence[model.WeightedCluster], ports: Sequence[int], retries: api.HTTPRetry | None
+    ) -> tuple[RetryPolicy | None, tuple[HashKey, ...]]:
+        """Retry policy and consistent-hash keys of a route.
+
+        Args:
+            clusters: Where it sends.
+            ports: The port that the rule names for each, or 0.
+            retries: The rule's; None takes the mesh's.
+        """
+        keys = [self.hash_keys(to.cluster, port) for to, port in zip(clusters, ports, strict=True)]
+        hashing = len(clusters) == 1 and bool(keys[0])
+        given = retries if retries is not None else self.default_retries
+        return retry_policy(given, consistent_hash=hashing), tuple(key for found in keys for key in found)
 
     def _weighted(self, entry: api.HTTPRouteDestination, several: bool, fixed: bool) -> model.WeightedCluster:
         assert entry.destination is not None
@@ -106,32 +119,6 @@ def _named_port(entry: api.HTTPRouteDestination) -> int:
     return destination.port.number if destination is not None and destination.port is not None else 0
 
 
-def forward_of(
-    clusters: tuple[model.WeightedCluster, ...],
-    *,
-    timeout: float | None = None,
-    retries: api.HTTPRetry | None = None,
-    hash_keys: tuple[HashKey, ...] = (),
-    consistent_hash: bool = False,
-    path_rewrite: str | None = None,
-    regex_rewrite: model.RegexRewrite | None = None,
-    host_rewrite: str | None = None,
-    mirrors: tuple[model.Mirror, ...] = (),
-    retried: bool = True,
-) -> model.Forward:
-    """A forward action with Istio's defaults: no timeout, the built-in retry policy unless it is not ``retried``."""
-    return model.Forward(
-        clusters,
-        timeout,
-        retry_policy(retries, consistent_hash=consistent_hash) if retried else None,
-        path_rewrite,
-        regex_rewrite,
-        host_rewrite,
-        mirrors,
-        hash_keys,
-    )
-
-
 def parts_per_million(percent: api.Percent | None) -> int:
     """A percentage as parts of a million, rounded down; absent is none."""
     return 0 if percent is None else min(_MILLION, int(percent.value * 10_000 + 1e-6))
@@ -152,7 +139,8 @@ def fault_of(given: api.HTTPFaultInjection | None) -> Fault | None:
     return Fault(delay, abort)
 
 
-def _redirect(given: api.HTTPRedirect, port: int) -> model.Redirect:
+def redirect_of(given: api.HTTPRedirect, port: int) -> model.Redirect:
+    """A redirect for requests on ``port``."""
     chosen: int | None = given.port or None
     if chosen is None and given.derive_port is api.RedirectPortSelection.FROM_REQUEST_PORT:
         default = {"http": 80, "https": 443}.get(given.scheme or "http")

@@ -15,10 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from meshlib.config.compile.actions import Actions, forward_of
-from meshlib.config.compile.routes import flatten
+from meshlib.config.compile.actions import Actions
 from meshlib.config.compile.services import DECLARED_HTTP, Port, Resolution, Service
-from meshlib.config.compile.virtual_services import MeshRules
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import cluster_name, parse_cluster_name
 from meshlib.model.hosts import is_ip, matches
@@ -26,6 +24,7 @@ from meshlib.model.informed import BUILT_IN
 from meshlib.model.route import Forward, Route, RouteMatch, RouteOrigin, VirtualHost, WeightedCluster
 
 if TYPE_CHECKING:
+    from meshlib.config.compile.host_rules import HostRules
     from meshlib.config.compile.sidecar import Listener
     from meshlib.config.compile.universe import View
 
@@ -36,10 +35,10 @@ UNREGISTERED_PORT = 80
 
 
 class Claim(NamedTuple):
-    """A virtual host that may be meant, and the VirtualService that it came from."""
+    """A virtual host that may be meant, and the rules that it came from."""
 
     host: VirtualHost
-    rules: MeshRules | None = None
+    rules: HostRules | None = None
 
 
 class HttpHosts:
@@ -76,9 +75,13 @@ class HttpHosts:
             if service is not None:
                 return name, service
         for name in names:
-            if any(r for r in self._view.rules.exact(name) if listener.imports_rules(r.namespace, r.hosts)):
+            if any(self._usable(rules, None, listener) for rules in self._view.rules.exact(name)):
                 return name, None
         return names[0], next((service for _, service in self._seen.wildcards(names[0], listener)), None)
+
+    def _usable(self, rules: HostRules, owner: Service | None, listener: Listener) -> bool:
+        """Whether the client has these rules at a host of ``owner``, None for a host outside the registry."""
+        return rules.imported(listener) and rules.serves(owner, self._view.client.namespace)
 
     # Which of several claims ------------------------------------------------------------------------------------------
 
@@ -123,7 +126,7 @@ class HttpHosts:
 
     def _wildcard(self, name: str, port: int, listener: Listener) -> Claim | None:
         """The longest of the patterns over ``name``: wildcard services, headless services, wildcard hosts of rules."""
-        candidates: list[tuple[int, Service | list[MeshRules]]] = []
+        candidates: list[tuple[int, Service | list[HostRules]]] = []
         members: dict[str, str] = {}
         for pattern, service in self._seen.wildcards(name, listener):
             candidates.append((len(pattern), service))
@@ -145,16 +148,16 @@ class HttpHosts:
 
     # Hosts outside the registry ---------------------------------------------------------------------------------------
 
-    def _unregistered(self, name: str, known: Iterable[MeshRules], port: int, listener: Listener) -> Claim | None:
+    def _unregistered(self, name: str, known: Iterable[HostRules], port: int, listener: Listener) -> Claim | None:
         """The first VirtualService that serves ``name``, which no service of the port has."""
         for rules in known:
-            if listener.imports_rules(rules.namespace, rules.hosts) and self._serves(rules, port, listener):
+            if self._usable(rules, None, listener) and self._serves(rules, port, listener):
                 found = self._with(rules, name, None, port)
                 if found is not None:
                     return found
         return None
 
-    def _serves(self, rules: MeshRules, port: int, listener: Listener) -> bool:
+    def _serves(self, rules: HostRules, port: int, listener: Listener) -> bool:
         """Whether a VirtualService serves its unregistered hosts there: on its services' ports, else on 80."""
         return port == UNREGISTERED_PORT or any(self._claims_services(host, port, listener) for host in rules.hosts)
 
@@ -180,44 +183,39 @@ class HttpHosts:
             found = self._view.tcp.over_http(name, port)
             return Claim(found) if found is not None else None
         for candidates in self._view.rules.all_matching(service.host):
-            imported = [r for r in candidates if listener.imports_rules(r.namespace, r.hosts)]
+            imported = [rules for rules in candidates if self._usable(rules, service, listener)]
             if imported:
                 made = (self._with(rules, name, number, port, service) for rules in imported)
                 return next((claim for claim in made if claim is not None), self._default(name, service, number))
         return self._default(name, service, number)
 
     def _with(
-        self, rules: MeshRules, name: str, number: Port | None, port: int, service: Service | None = None
+        self, rules: HostRules, name: str, number: Port | None, port: int, service: Service | None = None
     ) -> Claim | None:
-        """The virtual host by the rules of one VirtualService; None when it has none for this client and port."""
-        view = self._view
-
-        def cluster(destination: Destination) -> str:
-            return view.destination(destination, rules.namespace, port)
-
-        actions = Actions(cluster, view.outbound.hash_keys, view.universe.mesh.default_http_retry_policy)
-        routes, skipped = flatten(rules, view.client, port, actions)
+        """The virtual host by these rules; None when there are none for this client and port."""
+        routes, skipped = rules.routes(self._view.client, port, self._actions(rules.namespace, port))
         if not routes:
             return None
         known = service.host if service is not None else None
-        detected = number is not None and number.protocol not in DECLARED_HTTP
-        return Claim(VirtualHost(name, port, routes, rules.name, known, skipped, detected), rules)
+        by_address = rules.gateway_api or (number is not None and number.protocol not in DECLARED_HTTP)
+        made = VirtualHost(name, port, routes, rules.virtual_service, known, skipped, by_address, rules.objects)
+        return Claim(made, rules)
+
+    def _actions(self, namespace: str, port: int) -> Actions:
+        view = self._view
+
+        def cluster(destination: Destination) -> str:
+            return view.destination(destination, namespace, port)
+
+        return Actions(cluster, view.outbound.hash_keys, view.universe.mesh.default_http_retry_policy)
 
     def _default(self, name: str, service: Service, number: Port) -> Claim:
         """The host of a service that no rule is for."""
-        cluster = cluster_name(service.host, number.number)
-        keys = self._view.outbound.hash_keys(cluster, number.number)
-        retries = self._view.universe.mesh.default_http_retry_policy
-        action = forward_of(
-            (WeightedCluster(cluster),),
-            retries=retries,
-            hash_keys=keys,
-            consistent_hash=bool(keys),
-        )
-        values = (
-            ("timeout", BUILT_IN),
-            ("retries", BUILT_IN if retries is None else "MeshConfig.defaultHttpRetryPolicy"),
-        )
+        clusters = (WeightedCluster(cluster_name(service.host, number.number)),)
+        actions = self._actions(service.namespace, number.number)
+        retry, hash_keys = actions.policies(clusters, (number.number,), None)
+        action = Forward(clusters, retry=retry, hash_keys=hash_keys)
+        values = (("timeout", BUILT_IN), ("retries", actions.retry_origin))
         routes = (Route("default", RouteMatch(), action, origin=RouteOrigin(values=values)),)
         detected = number.protocol not in DECLARED_HTTP
         return Claim(VirtualHost(name, number.number, routes, None, service.host, by_address=detected))

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from meshlib.config.compile.gateway_routes import GatewayRules
 from meshlib.config.compile.services import Service
+from meshlib.config.compile.virtual_services import MeshRules
 from meshlib.config.resources.virtual_service import (
     Destination,
     HTTPMatchRequest,
@@ -24,8 +26,8 @@ from meshlib.config.resources.virtual_service import (
 from meshlib.model.hosts import expand
 
 if TYPE_CHECKING:
+    from meshlib.config.compile.host_rules import HostRules
     from meshlib.config.compile.universe import View
-    from meshlib.config.compile.virtual_services import MeshRules
 
 __all__ = ["imported_services"]
 
@@ -39,7 +41,7 @@ def imported_services(view: View) -> list[Service]:
         for service in view.seen.all_on(listener):
             _take(found, replace(service, ports=view.seen.ports_on(listener, service)))
     for rules in view.rules:
-        if any(listener.imports_rules(rules.namespace, rules.hosts) for listener in view.scope.listeners):
+        if any(rules.imported(listener) for listener in view.scope.listeners):
             for host, ports in _named(view, rules).items():
                 target = view.seen.destination(host)
                 kept = tuple(p for p in target.ports if 0 in ports or p.number in ports) if target else ()
@@ -56,16 +58,23 @@ def _take(found: dict[str, Service], service: Service) -> None:
         found[service.host] = known.with_ports(service.ports)
 
 
-def _named(view: View, rules: MeshRules) -> dict[str, set[int]]:
+def _named(view: View, rules: HostRules) -> dict[str, set[int]]:
     """Full host -> ports that the rules send to; 0 stands for every port."""
     named: dict[str, set[int]] = {}
-    for destination in _destinations(rules, view.client.namespace):
+    for destination in _destinations(view, rules):
         host = expand(destination.host, rules.namespace, view.universe.domain)
         named.setdefault(host, set()).add(destination.port.number if destination.port is not None else 0)
     return named
 
 
-def _destinations(rules: MeshRules, namespace: str) -> Iterator[Destination]:
+def _destinations(view: View, rules: HostRules) -> Iterator[Destination]:
+    if isinstance(rules, MeshRules):
+        yield from _of_virtual_service(rules, view.client.namespace)
+    elif isinstance(rules, GatewayRules) and rules.serves(view.seen.destination(rules.host), view.client.namespace):
+        yield from rules.destinations()
+
+
+def _of_virtual_service(rules: MeshRules, namespace: str) -> Iterator[Destination]:
     spec = rules.resource.spec
     for placed in rules.http:
         if _may_hold(placed.rule.match, namespace):

@@ -5,10 +5,9 @@ Source: Istio ``route.go`` (``TranslateRouteMatch``, ``sourceMatchHTTP``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from meshlib.config.compile.endpoints import selects
-from meshlib.config.compile.virtual_services import in_mesh
 from meshlib.config.resources.virtual_service import (
     HTTPMatchRequest,
     L4MatchAttributes,
@@ -19,7 +18,12 @@ from meshlib.model import route as model
 from meshlib.model.route import MatchKind
 from meshlib.model.snapshot import Client
 
-__all__ = ["inapplicable", "inapplicable_connection", "is_catch_all", "translate"]
+__all__ = ["in_mesh", "inapplicable", "inapplicable_connection", "is_catch_all", "text_match", "translate"]
+
+
+def in_mesh(gateways: Sequence[str]) -> bool:
+    """Whether rules with these gateways apply to clients in the mesh; none named means ``mesh``."""
+    return not gateways or "mesh" in gateways
 
 
 def inapplicable(match: HTTPMatchRequest, client: Client, port: int) -> str | None:
@@ -68,16 +72,16 @@ def translate(match: HTTPMatchRequest) -> model.RouteMatch:
     headers = [
         model.HeaderMatch(f":{name}", text)
         for name in ("method", "scheme", "authority")
-        if (text := _text(getattr(match, name))) is not None
+        if (text := text_match(getattr(match, name))) is not None
     ]
     headers.extend(_header(name, value) for name, value in match.headers.items())
     headers.extend(_without(name, value) for name, value in match.without_headers.items())
-    query = [model.QueryMatch(name, _text(value)) for name, value in match.query_params.items()]
+    query = [model.QueryMatch(name, text_match(value)) for name, value in match.query_params.items()]
     return model.RouteMatch(_path(match), tuple(headers), tuple(query))
 
 
 def _path(match: HTTPMatchRequest) -> model.StringMatch | None:
-    text = _text(match.uri)
+    text = text_match(match.uri)
     if text is None or (text.kind is MatchKind.PREFIX and text.value in ("", "/")):
         return None
     if match.ignore_uri_case and text.kind is not MatchKind.REGEX:
@@ -85,8 +89,8 @@ def _path(match: HTTPMatchRequest) -> model.StringMatch | None:
     return text
 
 
-def _text(value: StringMatch | None) -> model.StringMatch | None:
-    """None for presence."""
+def text_match(value: StringMatch | None) -> model.StringMatch | None:
+    """A text condition in the model's form; None for presence."""
     if value is None:
         return None
     if value.exact is not None:
@@ -99,12 +103,12 @@ def _text(value: StringMatch | None) -> model.StringMatch | None:
 
 
 def _header(name: str, value: StringMatch | None) -> model.HeaderMatch:
-    return model.HeaderMatch(name.lower(), _text(value))
+    return model.HeaderMatch(name.lower(), text_match(value))
 
 
 def _without(name: str, value: StringMatch | None) -> model.HeaderMatch:
     """The header must be missing, or differ; a missing one is compared as an empty text."""
-    text = _text(value)
+    text = text_match(value)
     if text is None or (text.kind is MatchKind.REGEX and text.value == "*"):
         return model.HeaderMatch(name.lower(), None, invert=True)
     return model.HeaderMatch(name.lower(), text, invert=True, missing_as_empty=True)

@@ -7,16 +7,20 @@ catch-all ends the list, and what follows is never reached.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from meshlib.config.compile.actions import Actions, fault_of
+from meshlib.config.compile.cors import cors_of
 from meshlib.config.compile.delegates import PlacedRule
 from meshlib.config.compile.matches import inapplicable, is_catch_all, translate
-from meshlib.config.compile.virtual_services import MeshRules
 from meshlib.config.resources.base import camel
 from meshlib.config.resources.virtual_service import HTTPMatchRequest, HTTPRoute
 from meshlib.model.informed import BUILT_IN
 from meshlib.model.route import Forward, Route, RouteMatch, RouteOrigin, SkippedRule
 from meshlib.model.snapshot import Client
+
+if TYPE_CHECKING:
+    from meshlib.config.compile.virtual_services import MeshRules
 
 __all__ = ["flatten"]
 
@@ -63,7 +67,7 @@ def _route(
     origin = RouteOrigin(
         placed.number,
         number,
-        f"VirtualService {rules.name}",
+        rules.objects[0],
         tuple(_values(placed, actions, forwards=isinstance(action, Forward))),
         tuple(_notes(placed)),
     )
@@ -75,6 +79,7 @@ def _route(
         requests,
         responses,
         origin,
+        cors_of(rule.cors_policy),
     )
 
 

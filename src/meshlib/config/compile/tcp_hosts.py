@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from meshlib.config.compile.actions import forward_of
 from meshlib.config.compile.matches import inapplicable_connection
 from meshlib.config.compile.services import DECLARED_HTTP, AppProtocol, Port, Resolution, Service
 from meshlib.config.resources.virtual_service import RouteDestination, TCPRoute
 from meshlib.model.cluster import cluster_name, parse_cluster_name
 from meshlib.model.hosts import is_ip
-from meshlib.model.route import Route, RouteMatch, RouteOrigin, SkippedRule, VirtualHost, WeightedCluster
+from meshlib.model.route import Forward, Route, RouteMatch, RouteOrigin, SkippedRule, VirtualHost, WeightedCluster
 from meshlib.model.tcp import TcpHost, TcpMatch, TcpRoute
 
 if TYPE_CHECKING:
@@ -225,7 +224,7 @@ class TcpHosts:
             if entry.destination is not None and (entry.weight > 0 or not several)
         )
         origin = RouteOrigin(index, place, rules.resource.id, (("route", f"{rules.resource.id} spec.{kind}[{index}]"),))
-        return self._made(match, clusters, origin, rules.name)
+        return self._made(match, clusters, origin, rules.virtual_service)
 
     def _default(self, service: Service, number: Port, match: TcpMatch) -> TcpRoute:
         return self._made(match, (WeightedCluster(cluster_name(service.host, number.number)),), RouteOrigin(), None)
@@ -236,7 +235,7 @@ class TcpHosts:
         """Connections are not retried; of consistent hashing only the source address has a meaning."""
         names = [weighted.cluster for weighted in clusters]
         keys = [k for name in names for k in self._view.outbound.hash_keys(name, parse_cluster_name(name).port)]
-        action = forward_of(clusters, hash_keys=tuple(key for key in keys if key.source == "source_ip"), retried=False)
+        action = Forward(clusters, hash_keys=tuple(key for key in keys if key.source == "source_ip"))
         route = Route("" if name else "default", RouteMatch(), action, origin=origin)
         first = clusters[0].cluster if clusters else ""
         return TcpRoute(match, route, name, *self._view.outbound.connection_times(first))

@@ -11,6 +11,8 @@ from meshlib.config.compile.client_policies import ClientPolicies
 from meshlib.config.compile.cluster_local import ClusterLocalHosts
 from meshlib.config.compile.destination_rules import DestinationRules, Rule
 from meshlib.config.compile.discovery import discovered
+from meshlib.config.compile.gateway_routes import gateway_routes
+from meshlib.config.compile.host_rules import HostRules, RuleIndex
 from meshlib.config.compile.http_hosts import HttpHosts
 from meshlib.config.compile.outbound import Outbound, Parts
 from meshlib.config.compile.peer_authentication import PeerAuthentications
@@ -20,7 +22,7 @@ from meshlib.config.compile.services import Resolution, Service
 from meshlib.config.compile.sidecar import Scope, scope_for
 from meshlib.config.compile.tcp_hosts import TcpHosts
 from meshlib.config.compile.unknown_hosts import UnknownHosts
-from meshlib.config.compile.virtual_services import MeshRules, VirtualServices
+from meshlib.config.compile.virtual_services import VirtualServices
 from meshlib.config.compile.visibility import visible
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.mesh_config import MeshConfig, NormalizationType
@@ -71,6 +73,7 @@ class Universe:
         old = before if before is not None and before.mesh == self.mesh else None
         self.registry = self._registry(old)
         self.virtual_services = self._virtual_services(old)
+        self.rules = self._rules(old)
         self.destination_rules = self._destination_rules(old)
         self.sidecars = self._of("Sidecar")
         root = self.mesh.root_namespace
@@ -101,6 +104,16 @@ class Universe:
         before = old.virtual_services if old is not None else None
         return VirtualServices(objects, self.namespace, self.domain, exported, before)
 
+    def _rules(self, old: Universe | None) -> RuleIndex:
+        """Everybody's rules; those of the Gateway API depend on what they are attached to as well."""
+        routes = ("HTTPRoute", "GRPCRoute")
+        kinds = ("VirtualService", *routes, *(SERVICE_KINDS if self._of(*routes) else ()))
+        if old is not None and self._same(old, kinds):
+            return old.rules
+        exported, objects = self.mesh.default_virtual_service_export_to, self._of(*routes, "ServiceEntry")
+        made = gateway_routes(objects, self.namespace, self.domain, self.registry, exported)
+        return RuleIndex([*self.virtual_services, *made])
+
     def _destination_rules(self, old: Universe | None) -> DestinationRules:
         if old is not None and self._same(old, ("DestinationRule",)):
             return old.destination_rules
@@ -125,7 +138,7 @@ class View:
         self.universe = universe
         self.client = client
         self.scope: Scope = scope_for(universe.sidecars, client, universe.namespace, mesh)
-        self.rules = universe.virtual_services.seen_from(client.namespace)
+        self.rules = universe.rules.seen_from(client.namespace)
         default = mesh.default_service_export_to
         self.seen = Seen(universe.registry, client, self.scope, universe.domain, default)
         self.outbound = Outbound(universe, client, self.seen)
@@ -150,10 +163,10 @@ class View:
         listener = self.scope.listener(port)
         return self.http.find(host, listener) if listener is not None else (host, None)
 
-    def imported(self, rules: MeshRules, port: int) -> bool:
-        """Whether the client's Sidecar lets a VirtualService in for that port."""
+    def imported(self, rules: HostRules, port: int) -> bool:
+        """Whether the client's Sidecar lets an object in for that port."""
         listener = self.scope.listener(port)
-        return listener is not None and listener.imports_rules(rules.namespace, rules.hosts)
+        return listener is not None and rules.imported(listener)
 
     def destination(self, destination: Destination, namespace: str, port: int) -> str:
         """The cluster of a destination. Istio's rule for the port: its own, else the service's only one, else ``port``.
@@ -227,7 +240,7 @@ class View:
             for service in self.seen.all_on(listener):
                 ports = self.seen.ports_on(listener, service)
                 seen.update((service.host, port.number) for port in ports)
-            for rules in self.universe.virtual_services:
+            for rules in self.universe.rules:
                 own, imported = self.client.namespace, listener.imports_rules(rules.namespace, rules.hosts)
                 if imported and visible(rules.export_to, rules.namespace, own):
                     seen.update((host, 80) for host in rules.hosts if not self.universe.registry.named(host))

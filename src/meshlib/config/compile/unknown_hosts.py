@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from meshlib.config.compile.actions import forward_of
 from meshlib.config.compile.client_tls import Peer, client_tls
 from meshlib.config.resources.mesh_config import MeshOutboundTrafficPolicy, TLSConfig
 from meshlib.config.resources.sidecar import OutboundTrafficMode, OutboundTrafficPolicy
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import Cluster, Discovery, Protocol
-from meshlib.model.route import Route, RouteMatch, VirtualHost, WeightedCluster
+from meshlib.model.route import Forward, Route, RouteMatch, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import OutboundPolicy
 from meshlib.model.tcp import TcpHost, TcpMatch, TcpRoute
 
@@ -83,4 +82,4 @@ class UnknownHosts:
             name = DYNAMIC_DNS
         else:
             return None
-        return Route("allow_any", RouteMatch(), forward_of((WeightedCluster(name),), retried=False))
+        return Route("allow_any", RouteMatch(), Forward((WeightedCluster(name),)))

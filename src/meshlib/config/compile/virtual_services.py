@@ -1,29 +1,35 @@
-"""Which VirtualServices may decide about a host, in Istio's order.
+"""VirtualServices that apply in the mesh, delegates merged in.
 
-Source: Istio ``push_context.go`` (``initVirtualServices``), ``virtualservice.go``: private ones of the client's
-namespace, then those exported to it by name, then public ones; each group by age. An exact host beats a wildcard
-whatever the age; the first that has rules for this client and port owns the host, there is no merging.
+Source: Istio ``push_context.go`` (``initVirtualServices``): only those whose gateways include ``mesh``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshlib.config.compile.delegates import LostRule, PlacedRule, with_delegates
+from meshlib.config.compile.matches import in_mesh
 from meshlib.config.compile.registry import age
-from meshlib.config.compile.visibility import is_private, is_public, visible
+from meshlib.config.compile.routes import flatten
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.virtual_service import VirtualServiceSpec
-from meshlib.model.hosts import HostIndex, expand, matches
+from meshlib.model.hosts import expand
 
-__all__ = ["MeshRules", "RulesSeen", "VirtualServices", "in_mesh"]
+if TYPE_CHECKING:
+    from meshlib.config.compile.actions import Actions
+    from meshlib.config.compile.services import Service
+    from meshlib.config.compile.sidecar import Listener
+    from meshlib.model.route import Route, SkippedRule
+    from meshlib.model.snapshot import Client
+
+__all__ = ["MeshRules", "VirtualServices"]
 
 
 @dataclass(frozen=True, slots=True)
 class MeshRules:
-    """A VirtualService bound to the mesh, delegates merged in.
+    """A VirtualService bound to the mesh, delegates merged in; see ``HostRules``.
 
     Attributes:
         resource: The object.
@@ -42,64 +48,45 @@ class MeshRules:
     lost: tuple[LostRule, ...] = ()
 
     @property
-    def name(self) -> str:
+    def age(self) -> tuple[float, str, str]:
+        """See ``HostRules.age``."""
+        return age(self.resource)
+
+    @property
+    def port(self) -> int:
+        """Each rule says for which ports it is."""
+        return 0
+
+    @property
+    def gateway_api(self) -> bool:
+        """It is Istio's."""
+        return False
+
+    @property
+    def virtual_service(self) -> str:
         """``namespace/name``."""
         return f"{self.namespace}/{self.resource.metadata.name}"
 
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The VirtualService alone."""
+        return (f"VirtualService {self.virtual_service}",)
 
-def in_mesh(gateways: Sequence[str]) -> bool:
-    """Whether rules with these gateways apply to clients in the mesh; none named means ``mesh``."""
-    return not gateways or "mesh" in gateways
+    def serves(self, owner: Service | None, namespace: str) -> bool:
+        """Any host, registered or not."""
+        return True
 
+    def imported(self, listener: Listener) -> bool:
+        """One imported host brings all of them."""
+        return listener.imports_rules(self.namespace, self.hosts)
 
-class RulesSeen:
-    """The VirtualServices that clients of one namespace see, by host, in look-up order."""
-
-    def __init__(self, in_order: Iterable[MeshRules]) -> None:
-        self._index: HostIndex[MeshRules] = HostIndex()
-        self._connections: HostIndex[MeshRules] = HostIndex()
-        self._places: dict[int, int] = {}
-        self._all = list(in_order)
-        for place, rules in enumerate(self._all):
-            self._places[id(rules)] = place
-            for host in dict.fromkeys(rules.hosts):
-                self._index.add(host, rules)
-                if rules.resource.spec.tcp or rules.resource.spec.tls:
-                    self._connections.add(host, rules)
-
-    def __iter__(self) -> Iterator[MeshRules]:
-        """Every one, in look-up order."""
-        return iter(self._all)
-
-    def exact(self, host: str) -> list[MeshRules]:
-        """Those that name that very host."""
-        return self._index.exact(host)
-
-    def all_matching(self, host: str) -> Iterator[list[MeshRules]]:
-        """Those of each pattern that matches ``host``, the most specific pattern first."""
-        return self._index.all_matching(host)
-
-    def wildcards(self, host: str) -> Iterator[tuple[str, list[MeshRules]]]:
-        """Each wildcard that matches ``host`` with those that name it, the longest first."""
-        return ((pattern, found) for pattern, found in self._index.patterns_over(host) if pattern.startswith("*"))
-
-    def before(self, one: MeshRules, other: MeshRules) -> bool:
-        """Whether ``one`` is looked at first."""
-        return self._places[id(one)] < self._places[id(other)]
-
-    def for_connections(self, host: str) -> list[MeshRules]:
-        """Those with ``tcp`` or ``tls`` rules that have any host in common with ``host``."""
-        groups: Iterable[list[MeshRules]]
-        if host.startswith("*"):
-            groups = (found for pattern, found in self._connections.items() if matches(pattern, host))
-        else:
-            groups = self._connections.all_matching(host)
-        found = {id(rules): rules for group in groups for rules in group}
-        return sorted(found.values(), key=lambda rules: self._places[id(rules)])
+    def routes(self, client: Client, port: int, actions: Actions) -> tuple[tuple[Route, ...], tuple[SkippedRule, ...]]:
+        """See ``flatten``."""
+        return flatten(self, client, port, actions)
 
 
 class VirtualServices:
-    """All VirtualServices that apply in the mesh.
+    """All VirtualServices that apply in the mesh, by age.
 
     Args:
         resources: All objects.
@@ -119,7 +106,6 @@ class VirtualServices:
     ) -> None:
         objects = sorted((r for r in resources if r.kind == "VirtualService"), key=age)
         delegates = {(r.metadata.namespace or namespace, r.metadata.name): r for r in objects if not r.spec.hosts}
-        self._views: dict[str, RulesSeen] = {}
         known = before._by_spec() if before is not None else {}
         self._all = [
             _same_rules(known.get(id(r.spec)), r)
@@ -136,21 +122,6 @@ class VirtualServices:
     def __iter__(self) -> Iterator[MeshRules]:
         """Every one, by age."""
         return iter(self._all)
-
-    def seen_from(self, namespace: str) -> RulesSeen:
-        """What clients of ``namespace`` see, in look-up order."""
-        if namespace not in self._views:
-            self._views[namespace] = RulesSeen(self._in_order(namespace))
-        return self._views[namespace]
-
-    def _in_order(self, namespace: str) -> Iterator[MeshRules]:
-        seen = [r for r in self._all if visible(r.export_to, r.namespace, namespace)]
-        private = [r for r in seen if r.namespace == namespace and is_private(r.export_to, namespace)]
-        public = [r for r in seen if is_public(r.export_to)]
-        chosen = {id(r) for r in (*private, *public)}
-        yield from private
-        yield from (r for r in seen if id(r) not in chosen)
-        yield from public
 
 
 def _same_rules(before: MeshRules | None, resource: Resource[VirtualServiceSpec]) -> MeshRules | None:

@@ -8,6 +8,7 @@ from meshlib.config.resources.base import Message
 from meshlib.config.resources.client_policy import ClientPolicySpec
 from meshlib.config.resources.destination_rule import DestinationRuleSpec
 from meshlib.config.resources.gateway import GatewaySpec
+from meshlib.config.resources.gateway_api import GROUP, GRPCRouteSpec, HTTPRouteSpec, ReferenceGrantSpec
 from meshlib.config.resources.kubernetes import (
     EndpointSliceSpec,
     EndpointsSpec,
@@ -53,6 +54,7 @@ class Kind(NamedTuple):
 _NETWORKING = frozenset({"v1", "v1beta1", "v1alpha3"})
 _SECURITY = frozenset({"v1", "v1beta1"})
 _CORE = frozenset({"v1"})
+_GATEWAY_API = frozenset({"v1", "v1beta1", "v1alpha2"})
 _SERVERS = ServerSide("servers decide by it")
 
 KINDS: dict[tuple[str, str], Kind] = {
@@ -82,6 +84,11 @@ KINDS: dict[tuple[str, str], Kind] = {
         frozenset({"v1alpha1"}),
         ClientPolicySpec,
         support=Ignored("it is validated and analyzed; calls do not obey it yet"),
+    ),
+    (GROUP, "HTTPRoute"): Kind(_GATEWAY_API, HTTPRouteSpec),
+    (GROUP, "GRPCRoute"): Kind(_GATEWAY_API, GRPCRouteSpec),
+    (GROUP, "ReferenceGrant"): Kind(
+        _GATEWAY_API, ReferenceGrantSpec, support=ServerSide("Istio asks for grants at gateways, not in the mesh")
     ),
     ("", "Service"): Kind(_CORE, KubernetesServiceSpec, istio=False),
     ("", "Pod"): Kind(_CORE, PodSpec, istio=False),

@@ -85,7 +85,7 @@ def told(error: ValidationError, field: str, name: str, origin: Origin) -> list[
         words = _WORDS.get(item["type"])
         if words is None:
             words = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-            words = f"expected {words}" if item["type"] == "enum" else words
+            words = f"expected {words}" if item["type"] in ("enum", "literal_error") else words
         if item["type"] not in ("missing", "value_error"):
             words += f", got {shown(item['input'])}"
         found.setdefault(path, schema_error(name, words, origin.source, origin.line(path), path))

@@ -219,7 +219,7 @@ class UnmatchedPreflights(StrEnum):
 
 
 class CorsPolicy(Message):
-    """Cross-origin rules; a client library reports them and does not act on them."""
+    """Cross-origin rules, for callers that pass browsers' requests on."""
 
     allow_origin: list[str] = Field(default_factory=list)
     allow_origins: list[StringMatch] = Field(default_factory=list)
@@ -257,7 +257,7 @@ class HTTPRoute(Message):
     mirrors: list[HTTPMirrorPolicy] = Field(default_factory=list)
     mirror_percent: UInt32 | None = None
     mirror_percentage: Percent | None = None
-    cors_policy: Annotated[CorsPolicy | None, Ignored("a client in a process has no origin to check")] = None
+    cors_policy: CorsPolicy | None = None
     headers: Headers | None = None
 
 
