@@ -131,6 +131,13 @@ def test_durations(text, seconds):
     assert duration(text) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize("text", [f"{'9' * 400}s", "9999999999h", "--1s", "+-1s", "-", "+", "1s1"])
+def test_durations_beyond_protobufs_and_with_two_signs_are_refused(text):
+    loaded = load_text(good().replace("1.5s", f"'{text}'"), "mesh.yaml")
+    assert [problem.path for problem in loaded.problems] == ["spec.http[0].timeout"]
+    assert loaded.resources == []
+
+
 @given(st.text())
 def test_no_text_is_too_strange(text):
     load_text(text)

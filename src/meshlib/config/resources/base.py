@@ -16,6 +16,8 @@ __all__ = ["Duration", "Message", "ObjectMeta", "Origin", "Resource", "UInt32", 
 
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST = 315_576_000_000.0
+"""Seconds. Source: protobuf ``duration.proto``."""
 _CAPS = re.compile(r"_([a-z0-9])")
 
 
@@ -28,11 +30,11 @@ def duration(value: object) -> float:
     """Seconds of ``1.5s``, ``200ms`` or ``1h30m``.
 
     Raises:
-        ValueError: Not a text, or a text without a unit.
+        ValueError: Not a text, a text without a unit, or longer than protobuf's ten thousand years.
     """
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a duration: write a text with a unit, for example '{value}s'")
-    negative, body = value.startswith("-"), value.lstrip("+-")
+    negative, body = value.startswith("-"), value.removeprefix("-" if value.startswith("-") else "+")
     parts = _PART.findall(body)
     if not parts or "".join(number + unit for number, unit in parts) != body:
         if body == "0":
@@ -40,6 +42,8 @@ def duration(value: object) -> float:
         hint = f": a unit is missing, for example '{value}s'" if re.fullmatch(r"[\d.]+", body) else ""
         raise ValueError(f"{value!r} is not a duration such as '1.5s', '200ms' or '1h30m'{hint}")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > _LONGEST:
+        raise ValueError(f"{value[:40]!r} is longer than {_LONGEST:.0f}s, which is the most that protobuf knows")
     return -seconds if negative else seconds
 
 
