@@ -11,6 +11,14 @@ __all__ = ["keywords"]
 
 _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
+_SIDECARS = {
+    "service_account": "SERVICE_ACCOUNT",
+    "network": "ISTIO_META_NETWORK",
+    "cluster": "ISTIO_META_CLUSTER_ID",
+    "node": "ISTIO_META_NODE_NAME",
+}
+"""What a sidecar's environment calls them; used where ours is not set."""
+
 
 def keywords(environ: Mapping[str, str]) -> dict[str, Any]:
     """Keywords of ``Mesh`` that the environment sets.
@@ -22,8 +30,8 @@ def keywords(environ: Mapping[str, str]) -> dict[str, Any]:
     namespace = environ.get("MESHLIB_NAMESPACE") or environ.get("POD_NAMESPACE")
     if namespace:
         found["namespace"] = namespace
-    for name in ("cluster_domain", "locality"):
-        if value := environ.get(f"MESHLIB_{name.upper()}"):
+    for name in ("cluster_domain", "locality", *_SIDECARS, "revision"):
+        if value := environ.get(f"MESHLIB_{name.upper()}") or environ.get(_SIDECARS.get(name, "")):
             found[name] = value
     for name in ("strict", "telemetry"):
         if value := environ.get(f"MESHLIB_{name.upper()}"):

@@ -94,6 +94,12 @@ class Mesh:
         labels: Of the caller, for ``sourceLabels`` and selectors.
         cluster_domain: DNS suffix of Kubernetes services.
         locality: Of the caller, ``region/zone/subzone``.
+        service_account: Of the caller.
+        network: Istio network of the caller.
+        cluster: Id of the Kubernetes cluster that the caller and the objects are of.
+        node: Kubernetes node that the caller runs on, for ``internalTrafficPolicy: Local``.
+        revision: Control plane revision whose objects (label ``istio.io/rev``) count beside those of no revision;
+            ``""`` takes all.
         strict: Refuse objects with unknown fields.
         ready_timeout: Seconds that the first request waits for the first snapshot.
         mesh_config: Istio's mesh-wide settings; by default those of a ConfigMap ``istio``, else Istio's defaults.
@@ -114,6 +120,11 @@ class Mesh:
         labels: Mapping[str, str] | None = None,
         cluster_domain: str = "cluster.local",
         locality: str | None = None,
+        service_account: str = "",
+        network: str = "",
+        cluster: str = "",
+        node: str = "",
+        revision: str = "",
         strict: bool = False,
         ready_timeout: float = 10.0,
         mesh_config: MeshConfig | Mapping[str, Any] | None = None,
@@ -124,13 +135,22 @@ class Mesh:
     ) -> None:
         self.clock = clock
         self.rng = rng if rng is not None else random.Random()  # noqa: S311 - not for secrets
-        self.client = Client(namespace, dict(labels or {}), Locality.parse(locality or ""), cluster_domain)
+        self.client = Client(
+            namespace,
+            dict(labels or {}),
+            Locality.parse(locality or ""),
+            cluster_domain,
+            service_account,
+            network,
+            cluster,
+            node,
+        )
         self._providers = _providers(sources, strict)
         self._states = [ProviderState(provider.name) for provider in self._providers]
         self._ready_timeout = ready_timeout
         if mesh_config is not None and not isinstance(mesh_config, MeshConfig):
             mesh_config = MeshConfig.model_validate(mesh_config)
-        self._feed = Feed(len(self._providers), Options(self.client, mesh_config))
+        self._feed = Feed(len(self._providers), Options(self.client, mesh_config, revision))
         self.state = State()
         self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.observer: Observer | None = _observer(telemetry, propagation, self.client)

@@ -284,6 +284,24 @@ def test_ejection_keeps_every_field():
     assert (defaults.interval, defaults.base_ejection_time, defaults.max_ejection_time) == (10.0, 30.0, 300.0)
 
 
+def test_every_value_says_where_it_stands():
+    policy = "{retryBudget: {percent: 9}, proxyProtocol: {version: V2}, tunnel: {targetHost: t, targetPort: 1}}"
+    source = view(service(), rule("{retryBudget: {percent: 9}, proxyProtocol: {version: V2}}"))
+    values = {value.field: (value.value, value.origin) for value in source.policy_values(f"outbound|80||{HOST}")}
+    place = "DestinationRule default/dr spec.trafficPolicy"
+    assert values["proxyProtocol.version"] == ("V2", f"{place}.proxyProtocol.version")
+    assert values["retryBudget.percent"] == (pytest.approx(9), f"{place}.retryBudget.percent")
+    own = "apiVersion: meshlib.dev/v1alpha1\nkind: ClientPolicy\nmetadata: {name: p, namespace: default}\n"
+    source = view(
+        service(),
+        rule(policy.replace(", proxyProtocol: {version: V2}", "")),
+        own + "spec: {hosts: [svc], retryBudget: {minConcurrency: 4}}",
+    )
+    values = {value.field: (value.value, value.origin) for value in source.policy_values(f"outbound|80||{HOST}")}
+    assert values["retryBudget.minRetryConcurrency"] == (4, "ClientPolicy default/p spec.retryBudget.minConcurrency")
+    assert values["tunnel.targetPort"] == (1, f"{place}.tunnel.targetPort")
+
+
 # Which rule ---------------------------------------------------------------------------------------------------------
 
 RANDOM = "{loadBalancer: {simple: RANDOM}}"

@@ -267,7 +267,14 @@ def test_from_env(monkeypatch, tmp_path):
     monkeypatch.setenv("POD_NAMESPACE", "shop")
     monkeypatch.setenv("MESHLIB_LABELS", "app=a,version=v1")
     monkeypatch.setenv("MESHLIB_TELEMETRY", "false")
-    with Mesh.from_env(locality="r/z") as mesh:
+    monkeypatch.setenv("MESHLIB_NODE", "ours")
+    monkeypatch.setenv("ISTIO_META_NODE_NAME", "theirs")
+    monkeypatch.setenv("ISTIO_META_NETWORK", "net")
+    monkeypatch.setenv("ISTIO_META_CLUSTER_ID", "c1")
+    monkeypatch.setenv("SERVICE_ACCOUNT", "sa")
+    with Mesh.from_env(locality="r/z", revision="blue") as mesh:
+        client = mesh.client
+        assert (client.node, client.network, client.cluster, client.service_account) == ("ours", "net", "c1", "sa")
         assert (mesh.client.namespace, mesh.client.labels) == ("shop", {"app": "a", "version": "v1"})
         assert mesh.client.locality == ("r", "z", "")
         assert mesh.observer is None

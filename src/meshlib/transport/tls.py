@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+from typing import Any
 
 from meshlib.model.policy import Tls, TlsMode
 
@@ -31,6 +32,8 @@ class TlsContexts:
         Raises:
             TlsUnavailable: A file is missing or unusable, or the mode needs a mesh identity that this process lacks.
         """
+        if tls.refused:
+            raise TlsUnavailable(tls.refused)
         if tls.mode in (TlsMode.DISABLE, TlsMode.AUTO):
             return None
         if tls.mode is TlsMode.ISTIO_MUTUAL:
@@ -46,17 +49,64 @@ class TlsContexts:
 
 def _make(tls: Tls, http2: bool) -> ssl.SSLContext:
     try:
-        authorities = tls.ca_certificates if tls.ca_certificates not in ("", "system") else None
-        context = ssl.create_default_context(cafile=authorities)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = ssl.create_default_context(cafile=tls.ca_certificates or None)
         context.set_alpn_protocols(["h2"] if http2 else ["http/1.1"])
+        _bound(context, tls)
         if not tls.verify:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        if tls.mode is TlsMode.MUTUAL:
+        else:
+            context.check_hostname = tls.verify_host
+            _expect(context, tls.subject_alt_names)
+        if tls.mode is TlsMode.MUTUAL and tls.client_certificate:
             context.load_cert_chain(tls.client_certificate, tls.private_key)
         if tls.ca_crl:
             context.load_verify_locations(cafile=tls.ca_crl)
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ssl.SSLError, ValueError) as error:
         raise TlsUnavailable(f"tls mode {tls.mode.value}: {error}") from error
     return context
+
+
+_CURVES = {"P-256": "prime256v1", "P-384": "secp384r1", "P-521": "secp521r1", "X25519": "X25519"}
+"""Istio's names of curves -> OpenSSL's."""
+
+
+def _bound(context: ssl.SSLContext, tls: Tls) -> None:
+    """Versions, ciphers and curve; Python can bound the curves to one only, so of several OpenSSL chooses freely."""
+    newest = tls.min_version == "TLSV1_3"
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if newest else ssl.TLSVersion.TLSv1_2
+    if tls.cipher_suites:
+        context.set_ciphers(":".join(tls.cipher_suites))
+    if len(tls.ecdh_curves) == 1:
+        context.set_ecdh_curve(_CURVES.get(tls.ecdh_curves[0], tls.ecdh_curves[0]))
+
+
+# Names --------------------------------------------------------------------------------------------------------------
+
+
+def _expect(context: ssl.SSLContext, names: tuple[str, ...]) -> None:
+    """Let ``context`` take only peers whose certificate carries one of ``names``, compared exactly; none takes any."""
+    if not names:
+        return
+
+    class NamedSocket(ssl.SSLSocket):
+        """Checks the peer's names as part of the handshake."""
+
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            _check(self.getpeercert(), names)
+
+    class NamedObject(ssl.SSLObject):
+        """The same for transports that move the bytes themselves."""
+
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            _check(self.getpeercert(), names)
+
+    context.sslsocket_class, context.sslobject_class = NamedSocket, NamedObject
+
+
+def _check(certificate: Any, names: tuple[str, ...]) -> None:
+    found = [value for _, value in (certificate or {}).get("subjectAltName", ())]
+    if not set(names).intersection(found):
+        raise ssl.SSLCertVerificationError(f"the certificate is for {found or 'no name'}, wanted one of {list(names)}")

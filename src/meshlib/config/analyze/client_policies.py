@@ -40,7 +40,7 @@ def known_hosts(world: World) -> Iterator[Problem]:
 
 
 def rivals(world: World) -> Iterator[Problem]:
-    """Two policies of a namespace for one host and subset: only one of them applies."""
+    """Two policies of a namespace for one host and subset: of each field only the older one's value applies."""
     by_host: dict[tuple[str, str], list[Item]] = {}
     for item in world.of(KIND):
         for host in set(_hosts(world, item)):
@@ -49,7 +49,7 @@ def rivals(world: World) -> Iterator[Problem]:
         rivals = [other for host in _hosts(world, item) for other in by_host[item.namespace, host]]
         others = sorted({other.full_name for other in rivals if other is not item and _meet(item, other)})
         if others:
-            message = f"{', '.join(others)} is for a host of this one too: only one of them applies"
+            message = f"{', '.join(others)} is for a host of this one too: of each field only the older one's applies"
             yield item.report("MESH022", "spec.hosts", message)
 
 
@@ -77,7 +77,9 @@ def budgets(world: World) -> Iterator[Problem]:
         hosts = _hosts(world, item)
         rules = [rule.full_name for rule in with_budget if _is_for(world, rule, hosts)]
         if rules:
-            message = f"DestinationRule {', '.join(sorted(rules))} sets a retry budget for the host too"
+            message = (
+                f"DestinationRule {', '.join(sorted(rules))} sets a retry budget for the host too: this one applies"
+            )
             yield item.report("MESH024", "spec.retryBudget", message)
 
 

@@ -76,14 +76,14 @@ def _with_ports(
 
 
 def credentials(world: World) -> Iterator[Problem]:
-    """A ``credentialName`` in a rule for all workloads: a sidecar would send in plaintext."""
+    """A ``credentialName`` in a rule for all workloads: a sidecar would send in plaintext, and we refuse to send."""
     for item in world.of("DestinationRule"):
         if (item.spec.get("workloadSelector") or {}).get("matchLabels"):
             continue
         for path, policy, _ in traffic_policies(item):
             name = str((policy.get("tls") or {}).get("credentialName") or "")
             if name and not name.startswith("configmap://"):
-                message = f"credential {name!r} needs a workloadSelector: a sidecar drops TLS without one"
+                message = f"credential {name!r} needs a workloadSelector: a sidecar drops TLS, calls here are refused"
                 yield item.report("MESH012", f"{path}.tls.credentialName", message)
 
 

@@ -33,7 +33,7 @@ def policy_values(
     cluster: Cluster, policy: EffectivePolicy, service: Service, mesh: MeshConfig
 ) -> tuple[PolicyValue, ...]:
     """Every value in force towards the cluster, in the order of DestinationRule's fields."""
-    given = _given(policy)
+    given = {**_given(policy), **_of_client_policy(cluster)}
     return tuple(
         PolicyValue(field, value, given.get(field) or _fallback(field, given, service, mesh))
         for field, value in _in_force(cluster, policy, service, mesh)
@@ -50,6 +50,15 @@ def _given(policy: EffectivePolicy) -> dict[str, str]:
             for path in _paths(block):
                 found[f"{spelled}{path}"] = f"{origins[spelled]}{path}"
     return found
+
+
+def _of_client_policy(cluster: Cluster) -> dict[str, str]:
+    """A retry budget of a ClientPolicy stands in for the DestinationRule's, under other names."""
+    place = dict(cluster.origins).get("retryBudget", "")
+    names = {"percent": "percent", "minRetryConcurrency": "minConcurrency"}
+    if not place.startswith("ClientPolicy"):
+        return {}
+    return {f"retryBudget.{field}": f"{place}.{name}" for field, name in names.items()}
 
 
 def _paths(message: BaseModel) -> Iterator[str]:
@@ -98,6 +107,12 @@ def _in_force(
     if budget is not None:
         yield "retryBudget.percent", budget.ratio * 100
         yield "retryBudget.minRetryConcurrency", budget.min_concurrency
+    if cluster.tunnel is not None:
+        yield "tunnel.targetHost", cluster.tunnel.host
+        yield "tunnel.targetPort", cluster.tunnel.port
+        yield "tunnel.protocol", cluster.tunnel.method
+    if cluster.connection_pool.proxy_protocol:
+        yield "proxyProtocol.version", f"V{cluster.connection_pool.proxy_protocol}"
 
 
 def _load_balancer(cluster: Cluster, policy: EffectivePolicy) -> Iterator[tuple[str, Any]]:
@@ -155,6 +170,9 @@ def _connection_pool(cluster: Cluster) -> Iterator[tuple[str, Any]]:
     yield "connectionPool.http.maxRetries", limits.max_retries
     yield "connectionPool.http.idleTimeout", pool.idle_timeout
     yield "connectionPool.http.maxConcurrentStreams", pool.max_concurrent_streams
+    if pool.http2_keepalive is not None:
+        yield "connectionPool.http.http2KeepAlive.interval", pool.http2_keepalive.interval
+        yield "connectionPool.http.http2KeepAlive.timeout", pool.http2_keepalive.timeout
 
 
 def _outlier_detection(cluster: Cluster) -> Iterator[tuple[str, Any]]:

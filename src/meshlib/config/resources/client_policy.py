@@ -20,6 +20,7 @@ from typing import Annotated
 from pydantic import Field
 
 from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
+from meshlib.config.resources.support import Ignored
 
 __all__ = [
     "BreakerScope",
@@ -35,6 +36,9 @@ __all__ = [
     "RateLimitUnit",
     "TcpCheck",
 ]
+
+
+_NOT_YET = Ignored("it is compiled to a value that calls do not obey yet")
 
 
 class BreakerScope(StrEnum):
@@ -218,9 +222,9 @@ class ClientPolicySpec(Message):
 
     hosts: list[str] = Field(default_factory=list)
     subsets: list[str] = Field(default_factory=list)
-    circuit_breaker: CircuitBreaker | None = None
+    circuit_breaker: Annotated[CircuitBreaker | None, _NOT_YET] = None
     retry_budget: ClientRetryBudget | None = None
-    health_check: HealthCheck | None = None
-    rate_limit: RateLimit | None = None
-    hedge: Hedge | None = None
-    faults_below_retries: bool = False
+    health_check: Annotated[HealthCheck | None, _NOT_YET] = None
+    rate_limit: Annotated[RateLimit | None, _NOT_YET] = None
+    hedge: Annotated[Hedge | None, _NOT_YET] = None
+    faults_below_retries: Annotated[bool, _NOT_YET] = False

@@ -80,11 +80,7 @@ KINDS: dict[tuple[str, str], Kind] = {
         TelemetrySpec,
         support=Ignored("spans and metrics follow OpenTelemetry's own settings"),
     ),
-    ("meshlib.dev", "ClientPolicy"): Kind(
-        frozenset({"v1alpha1"}),
-        ClientPolicySpec,
-        support=Ignored("it is validated and analyzed; calls do not obey it yet"),
-    ),
+    ("meshlib.dev", "ClientPolicy"): Kind(frozenset({"v1alpha1"}), ClientPolicySpec),
     (GROUP, "HTTPRoute"): Kind(_GATEWAY_API, HTTPRouteSpec),
     (GROUP, "GRPCRoute"): Kind(_GATEWAY_API, GRPCRouteSpec),
     (GROUP, "ReferenceGrant"): Kind(

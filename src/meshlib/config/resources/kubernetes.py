@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from meshlib.config.resources.base import Message
-from meshlib.config.resources.support import Ignored, ServerSide
+from meshlib.config.resources.support import Approximated, Ignored, ServerSide
 
 __all__ = [
     "Container",
@@ -49,7 +49,9 @@ class KubernetesServiceSpec(Message):
     type: str = "ClusterIP"
     external_name: str | None = None
     publish_not_ready_addresses: bool = False
-    internal_traffic_policy: Annotated[str | None, Ignored("endpoints of all nodes are used")] = None
+    internal_traffic_policy: Annotated[
+        str | None, Approximated("for a caller that knows its node; others use the endpoints of all nodes")
+    ] = None
     traffic_distribution: str | None = None
 
 
@@ -65,7 +67,7 @@ class EndpointConditions(Message):
     """None means unknown, which counts as ready."""
 
     ready: bool | None = None
-    serving: Annotated[bool | None, Ignored("terminating endpoints are left out")] = None
+    serving: bool | None = None
     terminating: bool | None = None
 
 
@@ -75,9 +77,9 @@ class SliceEndpoint(Message):
     addresses: list[str] = Field(default_factory=list)
     conditions: EndpointConditions = EndpointConditions()
     target_ref: ObjectReference | None = None
-    node_name: Annotated[str | None, Ignored("the zone is read, the node is not")] = None
+    node_name: str | None = None
     zone: str | None = None
-    hostname: Annotated[str | None, Ignored("pods of headless services are found by address")] = None
+    hostname: str | None = None
 
 
 class SlicePort(Message):
@@ -102,8 +104,8 @@ class EndpointAddress(Message):
 
     ip: str = ""
     target_ref: ObjectReference | None = None
-    node_name: Annotated[str | None, Ignored("the older Endpoints carry no place")] = None
-    hostname: Annotated[str | None, Ignored("pods of headless services are found by address")] = None
+    node_name: str | None = None
+    hostname: str | None = None
 
 
 class EndpointPort(Message):
@@ -139,8 +141,8 @@ class ContainerPort(Message):
 class Container(Message):
     """A container, as far as ports and names go."""
 
-    name: str = ""
-    image: str = ""
+    name: Annotated[str, ServerSide("Kubernetes runs it")] = ""
+    image: Annotated[str, ServerSide("Kubernetes runs it")] = ""
     ports: list[ContainerPort] = Field(default_factory=list)
 
 
@@ -148,11 +150,11 @@ class PodSpec(Message):
     """What Istio reads of a Pod; its labels are in ``metadata``, its addresses and phase in ``status``."""
 
     service_account_name: str = ""
-    node_name: Annotated[str, Ignored("the zone of the EndpointSlice is read")] = ""
+    node_name: str = ""
     host_network: Annotated[bool, Ignored("endpoints tell their addresses")] = False
-    hostname: Annotated[str, Ignored("pods of headless services are found by address")] = ""
-    subdomain: Annotated[str, Ignored("pods of headless services are found by address")] = ""
-    containers: Annotated[list[Container], ServerSide("Kubernetes runs them")] = Field(default_factory=list)
+    hostname: str = ""
+    subdomain: str = ""
+    containers: list[Container] = Field(default_factory=list)
     init_containers: Annotated[list[Container], ServerSide("Kubernetes runs them")] = Field(default_factory=list)
 
 

@@ -275,19 +275,17 @@ class MeshConfig(Message):
     ca_certificates: Annotated[list[CertificateData], Ignored("there is no identity of the mesh yet")] = Field(
         default_factory=list
     )
-    path_normalization: Annotated[ProxyPathNormalization, Ignored("paths are matched as the caller wrote them")] = (
-        ProxyPathNormalization()
-    )
+    path_normalization: ProxyPathNormalization = ProxyPathNormalization()
     mesh_mtls: Annotated[TLSConfig | None, ServerSide("bounds for servers")] = Field(default=None, alias="meshMTLS")
-    tls_defaults: Annotated[TLSConfig | None, Ignored("the bounds of the TLS library apply")] = None
-    service_settings: Annotated[list[ServiceSettings], Ignored("one cluster is known")] = Field(default_factory=list)
+    tls_defaults: Annotated[TLSConfig | None, Approximated("of several ecdhCurves OpenSSL chooses freely")] = None
+    service_settings: Annotated[
+        list[ServiceSettings], Approximated("for a caller that knows its cluster; others use the endpoints of all")
+    ] = Field(default_factory=list)
     service_scope_configs: Annotated[list[ServiceScopeConfigs], Ignored("for ambient meshes")] = Field(
         default_factory=list
     )
-    service_entry_visibility: Annotated[ServiceEntryVisibility | None, Ignored("exportTo alone decides")] = None
-    discovery_selectors: Annotated[list[LabelSelector], Ignored("sources give what shall be seen")] = Field(
-        default_factory=list
-    )
+    service_entry_visibility: ServiceEntryVisibility | None = None
+    discovery_selectors: list[LabelSelector] = Field(default_factory=list)
     extension_providers: Annotated[
         list[ExtensionProvider],
         AfterValidator(_with_built_in),

@@ -1,0 +1,129 @@
+"""TLS contexts do what the values say: whom they trust, whom they expect, what they refuse to send at all."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+
+import pytest
+import trustme
+
+from meshlib.model.policy import Tls, TlsMode
+from meshlib.transport.tls import TlsContexts, TlsUnavailable
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A CA, and the file that its certificate lies in."""
+    ca = trustme.CA()
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    ca.cert_pem.write_to_path(str(path))
+    return ca, str(path)
+
+
+def server_context(ca, *names, version=None):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(*names).configure_cert(context)
+    if version is not None:
+        context.maximum_version = version
+    return context
+
+
+def over_sockets(client, server, name):
+    """A handshake as threads make it."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(5)
+    theirs.settimeout(5)
+
+    def serve():
+        try:
+            server.wrap_socket(theirs, server_side=True).close()
+        except OSError:
+            theirs.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        client.wrap_socket(ours, server_hostname=name).close()
+    finally:
+        ours.close()
+        thread.join(5)
+
+
+def over_memory(client, server, name):
+    """A handshake as event loops make it."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server, server_hostname=name),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    for _ in range(20):
+        for end in list(ends):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            ends.remove(end)
+        if not ends:
+            return
+    raise AssertionError("no end")
+
+
+@pytest.mark.parametrize("shake", [over_sockets, over_memory])
+@pytest.mark.parametrize(
+    ("settings", "passes"),
+    [
+        ({}, True),
+        ({"subject_alt_names": ("other.example", "svc.example")}, True),
+        ({"subject_alt_names": ("other.example",)}, False),
+        ({"subject_alt_names": ("*.example",)}, False),
+        ({"subject_alt_names": ("other.example",), "verify": False}, True),
+    ],
+)
+def test_a_certificate_must_carry_one_of_the_names_exactly(authority, shake, settings, passes):
+    ca, path = authority
+    client = TlsContexts().get(Tls(TlsMode.SIMPLE, ca_certificates=path, **settings), http2=False)
+    server = server_context(ca, "svc.example")
+    if passes:
+        shake(client, server, "svc.example")
+    else:
+        with pytest.raises(ssl.SSLCertVerificationError, match="wanted one of"):
+            shake(client, server, "svc.example")
+
+
+def test_the_host_is_checked_where_it_is_asked_for(authority):
+    ca, path = authority
+    server, tls = server_context(ca, "svc.example"), Tls(TlsMode.SIMPLE, ca_certificates=path)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        over_memory(TlsContexts().get(tls, http2=False), server, "other.example")
+    named = Tls(TlsMode.SIMPLE, ca_certificates=path, sni="other.example", verify_host=False)
+    over_memory(TlsContexts().get(named, http2=False), server, "other.example")
+
+
+def test_the_least_version_is_the_meshs(authority):
+    ca, path = authority
+    old = server_context(ca, "svc.example", version=ssl.TLSVersion.TLSv1_2)
+    over_memory(TlsContexts().get(Tls(TlsMode.SIMPLE, ca_certificates=path), http2=False), old, "svc.example")
+    newer = Tls(TlsMode.SIMPLE, ca_certificates=path, min_version="TLSV1_3")
+    with pytest.raises(ssl.SSLError):
+        over_memory(TlsContexts().get(newer, http2=False), old, "svc.example")
+
+
+def test_ciphers_and_curve_are_the_meshs_and_unknown_ones_are_refused():
+    wanted = "ECDHE-RSA-AES128-GCM-SHA256"
+    tls = Tls(TlsMode.SIMPLE, cipher_suites=(wanted,), ecdh_curves=("P-256",))
+    context = TlsContexts().get(tls, http2=False)
+    old = [c["name"] for c in context.get_ciphers() if c["protocol"] != "TLSv1.3"]
+    assert old == [wanted]
+    for bad in (Tls(TlsMode.SIMPLE, cipher_suites=("NO",)), Tls(TlsMode.SIMPLE, ecdh_curves=("NO",))):
+        with pytest.raises(TlsUnavailable):
+            TlsContexts().get(bad, http2=False)
+
+
+def test_what_cannot_be_had_is_not_sent_in_plaintext():
+    with pytest.raises(TlsUnavailable, match="workloadSelector"):
+        TlsContexts().get(Tls(TlsMode.SIMPLE, refused="only with a workloadSelector"), http2=False)
+    with pytest.raises(TlsUnavailable):
+        TlsContexts().get(Tls(TlsMode.SIMPLE, ca_certificates="/nowhere.pem"), http2=False)
+    assert TlsContexts().get(Tls(), http2=False) is None
