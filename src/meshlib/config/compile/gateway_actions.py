@@ -20,7 +20,12 @@ from meshlib.config.compile.gateway_filters import Filters, mirror_percent, path
 from meshlib.config.compile.header_ops import authority_of, joined, request_ops, response_ops
 from meshlib.config.resources import virtual_service as api
 from meshlib.config.resources.gateway_api import BackendRef, HTTPRouteRetry, HTTPRouteRule, HTTPRouteTimeouts
-from meshlib.config.resources.gateway_filters import FilterType, HTTPURLRewriteFilter
+from meshlib.config.resources.gateway_filters import (
+    AT_BACKENDS,
+    AT_GRPC_RULES,
+    AT_HTTP_RULES,
+    HTTPURLRewriteFilter,
+)
 from meshlib.model.grpc_status import GRPC_STATUS_NAMES
 from meshlib.model.route import (
     Cors,
@@ -35,12 +40,6 @@ from meshlib.model.route import (
 
 __all__ = ["GatewayActions", "Outcome"]
 
-_RULE_FILTERS = tuple(set(FilterType) - {FilterType.EXTERNAL_AUTH, FilterType.EXTENSION_REF})
-_BACKEND_FILTERS = (
-    FilterType.REQUEST_HEADER_MODIFIER,
-    FilterType.RESPONSE_HEADER_MODIFIER,
-    FilterType.URL_REWRITE,
-)
 _RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled"
 _ATTEMPTS = 2
 _UNAVAILABLE = GRPC_STATUS_NAMES.index("UNAVAILABLE")
@@ -84,7 +83,7 @@ class GatewayActions:
 
     def translate(self, rule: HTTPRouteRule, *, root: bool) -> Outcome:
         """The action; ``root`` says that the rule's prefix is ``/``."""
-        filters = read_filters(rule.filters, _RULE_FILTERS)
+        filters = read_filters(rule.filters, AT_GRPC_RULES if self.grpc else AT_HTTP_RULES)
         requests, responses = request_ops(filters.headers), response_ops(filters.headers)
         notes = [f"filters of type {kind} are not supported: the rule answers 500" for kind in filters.unsupported]
         if notes:
@@ -95,7 +94,7 @@ class GatewayActions:
         if not backends:
             note = "no backend has a share of the requests: the rule answers 500"
             return Outcome(self._failure(), requests, responses, filters.cors, (note,))
-        each = [read_filters(ref.filters, _BACKEND_FILTERS) for _, ref in backends]
+        each = [read_filters(ref.filters, AT_BACKENDS) for _, ref in backends]
         clusters = tuple(self._clusters(backends, each, notes))
         if len(clusters) == 1:
             requests = joined(requests, request_ops(each[0].headers))

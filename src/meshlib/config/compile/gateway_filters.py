@@ -8,7 +8,7 @@ request's; preflights of other origins are answered here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from meshlib.config.compile.actions import redirect_of
@@ -54,7 +54,7 @@ class Filters:
     unsupported: list[str] = field(default_factory=list)
 
 
-def read_filters(filters: Iterable[RouteFilter], supported: Sequence[FilterType]) -> Filters:
+def read_filters(filters: Iterable[RouteFilter], supported: Set[FilterType]) -> Filters:
     """The filters by type."""
     found = Filters()
     requests = responses = None

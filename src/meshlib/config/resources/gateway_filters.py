@@ -12,6 +12,9 @@ from meshlib.config.resources.base import Message, duration
 from meshlib.config.resources.support import Approximated
 
 __all__ = [
+    "AT_BACKENDS",
+    "AT_GRPC_RULES",
+    "AT_HTTP_RULES",
     "BackendObjectReference",
     "FilterType",
     "Fraction",
@@ -62,6 +65,15 @@ class FilterType(StrEnum):
 
 
 _FIELDS = {"CORS": "cors", "URLRewrite": "urlRewrite"}
+
+AT_HTTP_RULES = frozenset(FilterType) - {FilterType.EXTERNAL_AUTH, FilterType.EXTENSION_REF}
+AT_GRPC_RULES = frozenset(
+    {FilterType.REQUEST_HEADER_MODIFIER, FilterType.RESPONSE_HEADER_MODIFIER, FilterType.REQUEST_MIRROR}
+)
+AT_BACKENDS = frozenset(
+    {FilterType.REQUEST_HEADER_MODIFIER, FilterType.RESPONSE_HEADER_MODIFIER, FilterType.URL_REWRITE}
+)
+"""What is honoured where; a rule or backend with any other filter answers 500, for filters must not be skipped."""
 
 
 class LocalObjectReference(Message):

@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from meshlib.config.resources.base import Resource
+from meshlib.config.resources.gateway_api import GROUP
 from meshlib.config.resources.mesh_config_map import PATH, carries_mesh_config, mesh_settings
 from meshlib.config.validation.authentication import peer_authentication, request_authentication
 from meshlib.config.validation.authorization import authorization_policy
 from meshlib.config.validation.client_policy import client_policy
 from meshlib.config.validation.destination_rule import destination_rule
 from meshlib.config.validation.gateway import gateway
+from meshlib.config.validation.gateway_api import grpc_route, http_route
+from meshlib.config.validation.gateway_references import reference_grant
 from meshlib.config.validation.mesh_config import mesh_config
 from meshlib.config.validation.proxy_config import proxy_config
 from meshlib.config.validation.report import Report
@@ -40,6 +43,9 @@ _CHECKS: dict[tuple[str, str], Callable[[Report, Any], None]] = {
     ("security.istio.io", "AuthorizationPolicy"): authorization_policy,
     ("telemetry.istio.io", "Telemetry"): telemetry,
     ("meshlib.dev", "ClientPolicy"): client_policy,
+    (GROUP, "HTTPRoute"): http_route,
+    (GROUP, "GRPCRoute"): grpc_route,
+    (GROUP, "ReferenceGrant"): reference_grant,
 }
 _DRY_RUN = "istio.io/dry-run"
 
