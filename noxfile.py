@@ -53,6 +53,13 @@ def bench(session: nox.Session) -> None:
         session.run("python", str(path))
 
 
+@nox.session(python=["3.11", "3.12"])
+def fuzz(session: nox.Session) -> None:
+    """Fuzz everything that reads what users write; ``-- SECONDS TARGET...``, see fuzz/README.md."""
+    session.install("-e", ".[test]", "atheris>=3.0")
+    session.run("python", "-m", "fuzz.run", *(session.posargs or ["60"]))
+
+
 @nox.session
 def clean(session: nox.Session) -> None:
     """Remove what the other sessions left."""

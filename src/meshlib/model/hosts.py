@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 def is_ip(name: str) -> bool:
     """Whether ``name`` is an IPv4 or IPv6 address."""
-    if ":" not in name and not name[-1:].isdigit():  # most names, and ten times as fast as to let the parser refuse
+    if ":" not in name and name.count(".") != 3:  # most names, and ten times as fast as to let the parser refuse
         return False
     try:
         ipaddress.ip_address(name)

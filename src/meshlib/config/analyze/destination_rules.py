@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from meshlib.config.analyze.hosts import Registry
-from meshlib.config.analyze.workloads import Workload, workloads
-from meshlib.config.analyze.world import Item, World, selects
+from meshlib.config.analyze.workloads import Population, workloads
+from meshlib.config.analyze.world import Item, World
 from meshlib.model.hosts import expand
 from meshlib.model.problem import Problem
 
@@ -50,10 +50,10 @@ def subsets(world: World) -> Iterator[Problem]:
         yield from _without_pods(item, selector, everyone)
 
 
-def _without_pods(item: Item, selector: dict[str, str], everyone: list[Workload]) -> Iterator[Problem]:
+def _without_pods(item: Item, selector: dict[str, str], everyone: Population) -> Iterator[Problem]:
     for number, subset in enumerate(item.spec.get("subsets") or []):
         labels = {**selector, **(subset.get("labels") or {})}
-        if not any(selects(labels, workload.labels) for workload in everyone):
+        if next(everyone.selected(labels), None) is None:
             pairs = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
             message = f"no workload has the labels {pairs} of subset {subset.get('name')!r}: requests to it fail (UH)"
             yield item.report("IST0173", f"spec.subsets[{number}]", message)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from meshlib.config.analyze.credentials import unusable
-from meshlib.config.analyze.workloads import Workload, pods
+from meshlib.config.analyze.workloads import Population, Workload, pods
 from meshlib.config.analyze.world import ISTIO, Item, World, selects
 from meshlib.model.hosts import matches
 from meshlib.model.problem import Problem
@@ -79,9 +79,8 @@ def _offered(gateway: Item, viewer: str) -> Iterator[str]:
 # What a Gateway selects ----------------------------------------------------------------------------------------------
 
 
-def _selected(world: World, gateway: Item, among: Sequence[Workload]) -> list[Workload]:
-    selector = gateway.spec.get("selector") or {}
-    return [pod for pod in among if selects(selector, pod.labels)]
+def _selected(world: World, gateway: Item, among: Population) -> list[Workload]:
+    return list(among.selected(gateway.spec.get("selector") or {}))
 
 
 def _ports(gateway: Item) -> Iterator[tuple[int, Mapping[str, Any], int]]:
@@ -113,9 +112,10 @@ def _without_pods(gateway: Item) -> Problem:
 
 def _service_ports(world: World, selected: Sequence[Workload]) -> set[int]:
     found: set[int] = set()
+    chosen = Population(selected)
     for service in world.of("Service"):
         selector = service.spec.get("selector") or {}
-        if selector and any(service.namespace == pod.namespace and selects(selector, pod.labels) for pod in selected):
+        if selector and next(chosen.selected(selector, service.namespace), None) is not None:
             for port in service.spec.get("ports") or []:
                 found.update(value for value in (port.get("port"), port.get("targetPort")) if isinstance(value, int))
     return found

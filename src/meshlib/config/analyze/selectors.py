@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from meshlib.config.analyze.workloads import Workload, in_ambient, pods
-from meshlib.config.analyze.world import Item, World, selects
+from meshlib.config.analyze.workloads import Population, Workload, in_ambient, pods
+from meshlib.config.analyze.world import Item, World
 from meshlib.model.problem import Problem
 
 __all__ = [
@@ -51,11 +51,11 @@ def sidecars(world: World) -> Iterator[Problem]:
             yield item.report("IST0167", "", "pods in ambient mode have no sidecar: this has no effect on them")
 
 
-def _for_ambient(world: World, item: Item, everyone: list[Workload]) -> bool:
+def _for_ambient(world: World, item: Item, everyone: Population) -> bool:
     labels = _labels(item, _SIDECAR)
     if not labels:
         return in_ambient(world, item.namespace)
-    chosen = [pod for pod in everyone if pod.namespace == item.namespace and selects(labels, pod.labels)]
+    chosen = everyone.selected(labels, item.namespace)
     return any(pod.annotations.get("ambient.istio.io/redirection") == "enabled" for pod in chosen)
 
 
@@ -78,9 +78,9 @@ def _by_namespace(world: World, kind: _Kind) -> dict[str, list[Item]]:
     return found
 
 
-def _conflicts(world: World, kind: _Kind, everyone: list[Workload]) -> Iterator[Problem]:
+def _conflicts(world: World, kind: _Kind, everyone: Population) -> Iterator[Problem]:
     for namespace, items in _by_namespace(world, kind).items():
-        own = [pod for pod in everyone if pod.namespace == namespace]
+        own = Population(everyone.selected({}, namespace))
         yield from _nobody(kind, items, own)
         yield from _shared_pods(kind, items, own)
 
@@ -91,18 +91,21 @@ def _without_selector(world: World, kind: _Kind) -> Iterator[Problem]:
         yield from _together(kind.no_selector, without, "", lambda names: f"{names} have no selector either")
 
 
-def _nobody(kind: _Kind, items: list[Item], own: list[Workload]) -> Iterator[Problem]:
+def _nobody(kind: _Kind, items: list[Item], own: Population) -> Iterator[Problem]:
     for item in items:
         labels = _labels(item, kind)
-        if labels and not any(selects(labels, pod.labels) for pod in own):
+        if labels and next(own.selected(labels), None) is None:
             yield item.missing("workload with the labels", _pairs(labels), f"spec.{kind.field}.{kind.labels}")
 
 
-def _shared_pods(kind: _Kind, items: list[Item], own: list[Workload]) -> Iterator[Problem]:
+def _shared_pods(kind: _Kind, items: list[Item], own: Population) -> Iterator[Problem]:
+    selecting: dict[int, list[Item]] = {}
+    for item in items:
+        labels = _labels(item, kind)
+        for pod in own.selected(labels) if labels else ():
+            selecting.setdefault(id(pod), []).append(item)
     for pod in own:
-        selecting = [item for item in items if _labels(item, kind) and selects(_labels(item, kind), pod.labels)]
-        say = _selecting(pod)
-        yield from _together(kind.same_pod, selecting, f"spec.{kind.field}", say)
+        yield from _together(kind.same_pod, selecting.get(id(pod), []), f"spec.{kind.field}", _selecting(pod))
 
 
 def _selecting(pod: Workload) -> Callable[[str], str]:
@@ -136,16 +139,15 @@ def selectors_of_gateways(world: World) -> Iterator[Problem]:
 
     Source: Istio ``analyzers/k8sgateway/workloadselector.go``.
     """
-    gateways = [pod for pod in pods(world) if GATEWAY_NAME in pod.labels]
+    gateways = Population(pod for pod in pods(world) if GATEWAY_NAME in pod.labels)
     for kind in ("AuthorizationPolicy", "RequestAuthentication", "Telemetry", "WasmPlugin"):
         for item in world.of(kind):
             labels = (item.spec.get("selector") or {}).get("matchLabels")
             if not labels or item.spec.get("targetRef") or item.spec.get("targetRefs"):
                 continue
-            for pod in gateways:
-                if pod.namespace == item.namespace and selects(labels, pod.labels):
-                    message = f"no effect on Kubernetes Gateway {pod.labels[GATEWAY_NAME]!r}: use targetRefs"
-                    yield item.report("IST0166", "spec.selector", message)
+            for pod in gateways.selected(labels, item.namespace):
+                message = f"no effect on Kubernetes Gateway {pod.labels[GATEWAY_NAME]!r}: use targetRefs"
+                yield item.report("IST0166", "spec.selector", message)
 
 
 # AuthorizationPolicy -------------------------------------------------------------------------------------------------
@@ -160,12 +162,12 @@ def authorization(world: World) -> Iterator[Problem]:
         yield from _source_namespaces(world, item)
 
 
-def _applies(world: World, item: Item, everyone: list[Workload]) -> Iterator[Problem]:
+def _applies(world: World, item: Item, everyone: Population) -> Iterator[Problem]:
     labels = (item.spec.get("selector") or {}).get("matchLabels") or {}
     whole_mesh = item.namespace == world.root
     if whole_mesh and not labels:
         return
-    if not any((whole_mesh or pod.namespace == item.namespace) and selects(labels, pod.labels) for pod in everyone):
+    if next(everyone.selected(labels, None if whole_mesh else item.namespace), None) is None:
         what = f"with the labels {_pairs(labels)}" if labels else f"in namespace {item.namespace!r}"
         yield item.report("IST0127", "spec.selector" if labels else "", f"there is no workload {what}")
 

@@ -71,7 +71,7 @@ def deployments(world: World) -> Iterator[Problem]:
         if not in_mesh(world, item):
             continue
         labels = ((item.spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
-        services = [each for each in world.of("Service") if each.namespace == item.namespace]
+        services = world.in_namespace("Service", item.namespace)
         services = [each for each in services if each.spec.get("selector") and selects(each.spec["selector"], labels)]
         yield from _protocols(item, services)
         yield from _target_ports(item, services)

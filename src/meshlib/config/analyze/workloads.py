@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from meshlib.config.analyze.world import Item, World, selects
 
-__all__ = ["Workload", "in_ambient", "in_mesh", "pods", "workloads"]
+__all__ = ["Population", "Workload", "in_ambient", "in_mesh", "pods", "workloads"]
 
 TEMPLATES = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
@@ -24,20 +24,55 @@ class Workload:
     annotations: Mapping[str, str]
 
 
-def pods(world: World) -> list[Workload]:
+class Population:
+    """Workloads in order, found by their labels: by the rarest of the pairs asked for, so that ten thousand selectors
+    over ten thousand workloads are not a hundred million comparisons.
+    """
+
+    def __init__(self, workloads: Iterable[Workload]) -> None:
+        self._all: list[Workload] = []
+        self._places: dict[tuple[str | None, str], list[int]] = {}
+        for workload in workloads:
+            self.add(workload)
+
+    def add(self, workload: Workload) -> None:
+        """One more, after all others."""
+        place = len(self._all)
+        self._all.append(workload)
+        self._places.setdefault((None, workload.namespace), []).append(place)
+        for key, value in workload.labels.items():
+            self._places.setdefault((key, str(value)), []).append(place)
+
+    def __iter__(self) -> Iterator[Workload]:
+        """All of them."""
+        return iter(self._all)
+
+    def selected(self, labels: Mapping[str, Any], namespace: str | None = None) -> Iterator[Workload]:
+        """Those with all of these labels, and in that namespace when one is given."""
+        wanted: list[tuple[str | None, str]] = [(key, str(value)) for key, value in labels.items()]
+        if namespace is not None:
+            wanted.append((None, namespace))
+        everywhere: Sequence[int] = range(len(self._all))
+        for place in min((self._places.get(pair, ()) for pair in wanted), key=len, default=everywhere):
+            found = self._all[place]
+            if (namespace is None or found.namespace == namespace) and selects(labels, found.labels):
+                yield found
+
+
+def pods(world: World) -> Population:
     """Pods, and the templates of workloads whose pods are not among the objects."""
-    found = [_pod(world, item) for item in world.of("Pod")]
+    found = Population(_pod(world, item) for item in world.of("Pod"))
     for kind in TEMPLATES:
         for item in world.of(kind):
             made = _template(item)
-            if not any(pod.namespace == made.namespace and selects(made.labels, pod.labels) for pod in found):
-                found.append(made)
+            if next(found.selected(made.labels, made.namespace), None) is None:
+                found.add(made)
     return found
 
 
-def workloads(world: World) -> list[Workload]:
+def workloads(world: World) -> Population:
     """Pods, WorkloadEntries, endpoints of ServiceEntries, and EndpointSlices, whose labels are their pods'."""
-    return [*pods(world), *_outside(world)]
+    return Population([*pods(world), *_outside(world)])
 
 
 def _outside(world: World) -> Iterator[Workload]:
@@ -54,9 +89,7 @@ def _outside(world: World) -> Iterator[Workload]:
 def _pod(world: World, item: Item) -> Workload:
     """With the node's topology labels; an empty one says nothing."""
     node_name = item.spec.get("nodeName")
-    node: Mapping[str, str] = {}
-    if node_name:
-        node = next((each.labels for each in world.of("Node") if each.name == node_name), {})
+    node = world.labels_of("Node", str(node_name)) if node_name else {}
     place = {label: node[label] for label in TOPOLOGY if node.get(label)}
     return Workload(item.namespace, item.name, {**place, **item.labels}, item.annotations)
 

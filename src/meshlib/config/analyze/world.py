@@ -104,6 +104,8 @@ class World:
         self.root = str(mesh.get("rootNamespace") or "istio-system")
         self.items = [Item(each, _spec(each), each.metadata.namespace or namespace) for each in resources]
         self._kinds: dict[str, list[Item]] = {}
+        self._labels: dict[str, dict[str, Mapping[str, str]]] = {}
+        self._by_namespace: dict[str, dict[str, list[Item]]] = {}
         for item in self.items:
             self._kinds.setdefault(item.resource.kind, []).append(item)
         self.namespaces = self._known_namespaces()
@@ -118,7 +120,21 @@ class World:
 
     def namespace_labels(self, name: str) -> Mapping[str, str]:
         """Labels of a Namespace object; empty when there is none."""
-        return next((item.labels for item in self.of("Namespace") if item.name == name), {})
+        return self.labels_of("Namespace", name)
+
+    def labels_of(self, kind: str, name: str) -> Mapping[str, str]:
+        """Labels of the first object of that name, of a kind without namespaces; empty when there is none."""
+        if kind not in self._labels:
+            self._labels[kind] = {item.name: item.labels for item in reversed(self.of(kind))}
+        return self._labels[kind].get(name, {})
+
+    def in_namespace(self, kind: str, namespace: str) -> Sequence[Item]:
+        """The objects of a kind in one namespace."""
+        if kind not in self._by_namespace:
+            found = self._by_namespace[kind] = {}
+            for item in self.of(kind):
+                found.setdefault(item.namespace, []).append(item)
+        return self._by_namespace[kind].get(namespace, ())
 
     @cached_property
     def problems(self) -> Mapping[int, Sequence[Problem]]:
