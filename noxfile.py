@@ -1,6 +1,7 @@
 """What is run before a change lands: ``nox`` runs lint, typing, tests and examples."""
 
 import pathlib
+import secrets
 import shutil
 
 import nox
@@ -34,6 +35,16 @@ def tests(session: nox.Session) -> None:
     """All tests; those that read third-party data skip where it is absent."""
     session.install("-e", ".[test]")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def differential(session: nox.Session) -> None:
+    """Decide 20,000 random requests by meshlib and by a real Envoy; a positional argument is the seed."""
+    session.install("-e", ".[test]")
+    seed = session.posargs[0] if session.posargs else str(secrets.randbelow(1_000_000))
+    session.log(f"seed {seed}")
+    environment = {"MESHLIB_DIFFERENTIAL_SEED": seed, "MESHLIB_DIFFERENTIAL_PAIRS": "20000"}
+    session.run("pytest", "tests/differential", env=environment)
 
 
 @nox.session

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from meshlib.dataplane.request import Request
+from meshlib.dataplane.request import Request, is_grpc
 from meshlib.transport.base import Headers, Timeouts
 
 __all__ = ["Built", "Outgoing", "Short", "Split", "split_url"]
@@ -62,7 +62,7 @@ class Built:
             elif lower in _FRAMING:
                 framed = True
             elif lower == b"content-type":
-                grpc = value.startswith(b"application/grpc")
+                grpc = is_grpc(value)
             elif lower == b"upgrade":
                 self.upgrades = True
         fixed = isinstance(request.stream, fixed_body)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from meshlib.dataplane.cluster import PreparedCluster
     from meshlib.dataplane.policies.gate import Gate, Ticket
     from meshlib.dataplane.prepared import BoundRoute, Destination
+    from meshlib.dataplane.state import State
 
 __all__ = ["Attempt", "Call"]
 
@@ -118,20 +119,22 @@ class Call:
         error_status: The status that a sidecar would have answered with where we raise; 0 where we do not.
         request_bytes: Counted by the face: body bytes handed to the wire, over all attempts.
         response_bytes: Counted by the face: body bytes handed to the caller.
+        target: Path and query as rewritten, once that has been done.
     """
 
     __slots__ = (
         "_base_headers",
         "_bound",
+        "_clock_started",
         "_current",
         "_ended",
+        "_faults",
         "_flags",
         "_last",
         "_observer",
         "_prepared",
         "_retrying",
         "_rng",
-        "_target",
         "_tried",
         "answer",
         "attempts",
@@ -147,6 +150,7 @@ class Call:
         "request_bytes",
         "response_bytes",
         "started",
+        "target",
     )
 
     def __init__(
@@ -183,7 +187,9 @@ class Call:
         self._flags = ""
         self._ended = False
         self._base_headers: header_ops.Pairs | None = None
-        self._target = request.path
+        self._clock_started: float | None = None
+        self._faults: tuple[State, int] | None = None
+        self.target = request.path
 
     # What others read -----------------------------------------------------------------------------------------------
 
@@ -226,6 +232,11 @@ class Call:
         """Add a response flag to those of the call itself."""
         if flag not in self._flags.split(","):
             self._flags = f"{self._flags},{flag}" if self._flags else flag
+
+    def hold_faults(self, state: State, number: int) -> None:
+        """So many injected faults are under way until this call is over."""
+        state.count_faults(number)
+        self._faults = (state, number)
 
     def observe(self, observer: CallObserver | None) -> None:
         """Whom to tell what happens from here on."""
@@ -323,8 +334,8 @@ class Call:
         """Target (path and query) and headers of an attempt; the rule's operations run once for all attempts."""
         if self._base_headers is None:
             assert self._bound is not None and self.destination is not None
-            self._target, self._base_headers = self._bound.rewrite(self.request, self.destination, self._rng)
-        return self._target, [*self._base_headers, *attempt.headers]
+            self.target, self._base_headers = self._bound.rewrite(self.request, self.destination, self._rng)
+        return self.target, [*self._base_headers, *attempt.headers, *self._expected(attempt)]
 
     def response_headers(self, headers: header_ops.Pairs) -> header_ops.Pairs:
         """The response's headers after the rule's operations."""
@@ -335,14 +346,24 @@ class Call:
             headers = [*headers, *((b"set-cookie", cookie) for cookie in self.cookies)]
         ops = self.destination.response_ops if self.destination is not None else bound.response_ops
         if ops:
-            headers = header_ops.apply(ops, headers, self.request)
+            sent = self._base_headers if self._base_headers is not None else list(self.request.raw_headers)
+            headers = header_ops.apply(ops, headers, self.request, header_ops.Seen(self.request, sent, self.target))
         return headers if bound.cors is None else bound.cors.shared(self.request, headers)
+
+    def _expected(self, attempt: Attempt) -> header_ops.Pairs:
+        bound = self._bound
+        if bound is None or bound.attempt_limit is None:
+            return []
+        started = self._clock_started
+        left = None if bound.timeout is None or started is None else started + bound.timeout - attempt.started
+        return bound.expected(left)
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
     def _start_clock(self, now: float) -> None:
         """The route's timeout starts after an injected delay; the caller's started with the call."""
         bound = self._bound
+        self._clock_started = now
         if bound is not None and bound.timeout is not None:
             self.deadline = now + bound.timeout
         if self.request.timeout is not None:
@@ -405,6 +426,8 @@ class Call:
         self._ended = True
         if self._retrying:
             self._release_retry()
+        if self._faults is not None:
+            self._faults[0].count_faults(-self._faults[1])
         if self._observer is not None:
             self._observer.call_ended(self, self.outcome, now)
 

@@ -11,7 +11,7 @@ from meshlib.dataplane.matchers import Clause
 from meshlib.dataplane.path import may_change, normalize_path
 from meshlib.dataplane.policies.hash_key import hash_key
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
-from meshlib.dataplane.reply import path_after, redirect_reply
+from meshlib.dataplane.reply import redirect_reply
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.standing import destination_of
 from meshlib.model.cluster import parse_cluster_name
@@ -146,7 +146,7 @@ def decide(
         details["direct_response"] = {"status": preflight.status, "body": ""}
     elif isinstance(route.action, Redirect):
         action = "redirect"
-        reply = redirect_reply(route.action, route, request)
+        reply = redirect_reply(route.action, bound.path_rewrite, request)
         details["redirect"] = {"status": reply.status, "location": dict(reply.headers)[b"location"].decode("latin-1")}
     elif isinstance(route.action, DirectResponse):
         action = "direct_response"
@@ -241,7 +241,7 @@ def _hash_key(bound: BoundRoute, request: Request) -> tuple[int | None, dict[str
 
 def _forward_dict(prepared: Prepared, action: Forward, bound: BoundRoute, request: Request) -> dict[str, Any]:
     path, _, query = request.path.partition("?")
-    rewritten = path_after(action.path_rewrite, action.regex_rewrite, bound.route, path)
+    rewritten = bound.path_rewrite(path) if bound.path_rewrite is not None else path
     target = rewritten + (f"?{query}" if query else "") if rewritten != path else None
     rewrite = {"path": target, "authority": action.host_rewrite} if target or action.host_rewrite else None
     return {

@@ -4,7 +4,8 @@ A clause is a test with the words to say what it asked for; live routing calls t
 tests and prints the words of the first that failed.
 
 Sources: Envoy ``RouteMatch``, ``HeaderMatcher``, ``QueryParameterMatcher``; Istio ``HTTPMatchRequest``. Regular
-expressions are RE2 and must match the whole value; repeated headers are joined with ``,`` before comparing.
+expressions are RE2 and must match the whole value. Of a header that stands on several lines one line that matches is
+enough, as in Envoy since 1.39; gRPC joins the lines with ``,`` first.
 """
 
 from __future__ import annotations
@@ -134,10 +135,12 @@ def _header_clause(match: HeaderMatch) -> Clause:
     if match.value is None:
         wants = f"header {name} {'absent' if invert else 'present'}"
         return Clause(lambda request, _: (name in request.headers) is not invert, wants, _saw_header(name))
-    text = bind_text(match.value)
+    text, joined = bind_text(match.value), match.joined
 
     def test(request: Request, _: random.Random) -> bool:
         value = request.headers.get(name, default)
+        if request.repeated and not joined and name in request.repeated:
+            return any(map(text, request.repeated[name])) is not invert
         return value is not None and text(value) is not invert
 
     wants = f"header {name} {'not ' if invert else ''}{_words(match.value)}"

@@ -18,11 +18,12 @@ from meshlib.dataplane import headers as header_ops
 from meshlib.dataplane.cluster import PreparedCluster
 from meshlib.dataplane.matchers import Clause, bind
 from meshlib.dataplane.policies.cors import BoundCors
+from meshlib.dataplane.policies.fault import bind_faults
 from meshlib.dataplane.policies.retry import BoundRetry
-from meshlib.dataplane.reply import path_after
+from meshlib.dataplane.reply import PathRewrite, bind_rewrite, bind_substitution
 from meshlib.dataplane.request import Request
 from meshlib.model.cluster import Cluster
-from meshlib.model.route import Forward, Route, VirtualHost, WeightedCluster
+from meshlib.model.route import Forward, Redirect, Route, VirtualHost, WeightedCluster
 from meshlib.model.tcp import TcpHost
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ class Destination:
         "host_rewrite",
         "name",
         "path_rewrite",
-        "regex_rewrite",
         "request_ops",
         "response_ops",
         "weight",
@@ -56,12 +56,15 @@ class Destination:
         self.name = weighted.cluster
         self.cluster = cluster
         self.weight = weighted.weight
-        self.request_ops = header_ops.bind_ops(weighted.request_headers, route.request_headers)
-        self.response_ops = header_ops.bind_ops(weighted.response_headers, route.response_headers)
-        self.host_rewrite = action.host_rewrite or weighted.host_rewrite
+        outer, coming_back = route.outer_request_headers, route.outer_response_headers
+        self.request_ops = header_ops.bind_ops(weighted.request_headers, route.request_headers, *outer)
+        self.response_ops = header_ops.bind_ops(weighted.response_headers, route.response_headers, *coming_back)
+        self.host_rewrite = weighted.host_rewrite
         own = weighted.path_rewrite is not None or weighted.regex_rewrite is not None
-        self.path_rewrite = weighted.path_rewrite if own else action.path_rewrite
-        self.regex_rewrite = weighted.regex_rewrite if own else action.regex_rewrite
+        path, regex = (
+            (weighted.path_rewrite, weighted.regex_rewrite) if own else (action.path_rewrite, action.regex_rewrite)
+        )
+        self.path_rewrite = bind_rewrite(path, regex, route.match.path)
 
 
 class BoundRoute:
@@ -73,7 +76,11 @@ class BoundRoute:
         destinations: Where it sends, empty for a redirect or direct response.
         cors: Cross-origin rules, or None.
         timeout: Seconds for the whole call, or None.
+        attempt_limit: Seconds that one attempt may take, or None.
         retry: Bound retry policy, or None.
+        faults: The chain of fault filters, usually empty.
+        path_rewrite: What a forward or redirect makes of the path, or None.
+        host_from_path: What makes the authority of the path, or None.
         hash_keys: Where a consistent-hash key comes from, usually nowhere.
         mirrors: Parts per million, and the rule that a copy follows: the same changes, one cluster, no retry.
         response_ops: Operations on responses made here.
@@ -81,11 +88,15 @@ class BoundRoute:
 
     __slots__ = (
         "_cumulative",
+        "attempt_limit",
         "clauses",
         "cors",
         "destinations",
+        "faults",
         "hash_keys",
+        "host_from_path",
         "mirrors",
+        "path_rewrite",
         "response_ops",
         "retry",
         "route",
@@ -103,13 +114,40 @@ class BoundRoute:
         self.destinations = destinations
         self.mirrors = mirrors
         self._cumulative = list(accumulate(destination.weight for destination in destinations))
-        self.response_ops = header_ops.bind_ops(route.response_headers)
+        self.response_ops = header_ops.bind_ops(route.response_headers, *route.outer_response_headers)
         self.cors = BoundCors(route.cors) if route.cors is not None else None
         action = route.action
         forward = action if isinstance(action, Forward) else None
+        self.faults = bind_faults(route.fault)
+        self.path_rewrite = _bind_path(route)
+        self.host_from_path = (
+            bind_substitution(forward.host_from_path) if forward is not None and forward.host_from_path else None
+        )
         self.timeout = forward.timeout if forward is not None else None
         self.hash_keys = forward.hash_keys if forward is not None else ()
         self.retry = BoundRetry(forward.retry) if forward is not None and forward.retry is not None else None
+        self.attempt_limit = self._limit()
+
+    def _limit(self) -> float | None:
+        """Seconds that one attempt may take: the per-try timeout where it is the shorter, else the whole call's."""
+        per_try = self.retry.policy.per_try_timeout if self.retry is not None else None
+        if per_try is not None and (self.timeout is None or per_try < self.timeout):
+            return per_try
+        return self.timeout
+
+    def expected(self, left: float | None = None) -> header_ops.Pairs:
+        """The header by which a server learns how long an attempt may take; nothing when that is unbounded.
+
+        Args:
+            left: Seconds that the whole call has left, None before the first attempt.
+
+        Source: Envoy ``FilterUtility::setTimeoutHeaders``: the per-try timeout, else what is left of the route's.
+        """
+        limit = self.attempt_limit
+        if limit is None:
+            return []
+        seconds = limit if left is None else min(limit, left)
+        return [(b"x-envoy-expected-rq-timeout-ms", b"%d" % max(1, round(seconds * 1000)))]
 
     def matches(self, request: Request, rng: random.Random) -> bool:
         """Whether every condition holds."""
@@ -121,24 +159,46 @@ class BoundRoute:
             return self.destinations[0] if self.destinations else None
         return self.destinations[bisect_right(self._cumulative, rng.random() * self._cumulative[-1])]
 
+    def _host(self, action: Forward, headers: header_ops.Pairs, request: Request) -> str | None:
+        """The authority that the route asks for; None leaves it to the destination, else to the caller."""
+        if action.host_rewrite is not None:
+            return action.host_rewrite
+        if action.host_from_header is not None:
+            return header_ops.Seen(request, headers).get(action.host_from_header) or None
+        if self.host_from_path is not None:
+            return self.host_from_path(request.path.partition("?")[0])
+        return None
+
     def rewrite(self, request: Request, destination: Destination, rng: random.Random) -> tuple[str, header_ops.Pairs]:
         """Target and headers to send: operations, authority, path, request id, expected timeout."""
+        action = self.route.action
+        assert isinstance(action, Forward)
         headers: header_ops.Pairs = list(request.raw_headers)
         if destination.request_ops:
             headers = header_ops.apply(destination.request_ops, headers, request)
-        if destination.host_rewrite is not None:
+        host = self._host(action, headers, request)
+        if host is not None:
+            headers = _with_host(headers, host)
+            headers.append((b"x-envoy-original-host", request.authority.encode("latin-1", "replace")))
+        elif destination.host_rewrite is not None:
             headers = _with_host(headers, destination.host_rewrite)
         target = request.path
-        prefix, regex = destination.path_rewrite, destination.regex_rewrite
-        if prefix is not None or regex is not None:
+        if destination.path_rewrite is not None:
             path, mark, query = target.partition("?")
-            target = path_after(prefix, regex, self.route, path) + mark + query
+            target = destination.path_rewrite(path) + mark + query
             headers.append((b"x-envoy-original-path", request.path.encode("latin-1", "replace")))
         if not _has_request_id(headers):
             headers.append((b"x-request-id", _request_id(rng)))
-        if self.timeout is not None:
-            headers.append((b"x-envoy-expected-rq-timeout-ms", str(max(1, round(self.timeout * 1000))).encode()))
         return target, headers
+
+
+def _bind_path(route: Route) -> PathRewrite | None:
+    action = route.action
+    if isinstance(action, Forward):
+        return bind_rewrite(action.path_rewrite, action.regex_rewrite, route.match.path)
+    if isinstance(action, Redirect):
+        return bind_rewrite(action.prefix_rewrite, action.regex_rewrite, route.match.path)
+    return None
 
 
 def _with_host(headers: header_ops.Pairs, host: str) -> header_ops.Pairs:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import NamedTuple
+from urllib.parse import quote
 
 from meshlib.dataplane.matchers import compile_regex
 from meshlib.dataplane.request import Request
+from meshlib.model.match import MatchKind, StringMatch
 from meshlib.model.policy import Abort
-from meshlib.model.route import DirectResponse, MatchKind, Redirect, RegexRewrite, Route
+from meshlib.model.route import DirectResponse, Redirect, RegexRewrite
 
-__all__ = ["LocalReply", "abort_reply", "direct_reply", "path_after", "redirect_reply"]
+__all__ = [
+    "LocalReply",
+    "PathRewrite",
+    "abort_reply",
+    "bind_rewrite",
+    "bind_substitution",
+    "direct_reply",
+    "redirect_reply",
+]
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -35,10 +47,12 @@ class LocalReply(NamedTuple):
 
 
 def abort_reply(abort: Abort, request: Request) -> LocalReply:
-    """An injected abort. A gRPC status is answered as HTTP 200 with ``grpc-status``, as Envoy's fault filter does."""
+    """An injected abort. A gRPC status is for gRPC callers; others are answered 200, as Envoy's fault filter does."""
     body = b"fault filter abort"
+    if abort.grpc_status is not None and not request.is_grpc:
+        return LocalReply(200, _text_headers(body), body, "FI")
     if abort.grpc_status is not None:
-        return _grpc_reply(abort.grpc_status, body, "FI")
+        return _grpc_reply(abort.grpc_status, b"" if request.method == "HEAD" else body, "FI")
     return LocalReply(abort.http_status or 503, _text_headers(body), body, "FI")
 
 
@@ -54,56 +68,93 @@ def _grpc_reply(status: int, message: bytes, flag: str) -> LocalReply:
     return LocalReply(200, [*headers, (b"grpc-message", message)] if message else headers, b"", flag, status)
 
 
-def redirect_reply(action: Redirect, route: Route, request: Request) -> LocalReply:
+def redirect_reply(action: Redirect, rewrite: PathRewrite | None, request: Request) -> LocalReply:
     """A 3xx whose ``Location`` is the request's URL with the parts that ``action`` names replaced."""
-    location = redirect_location(action, route, request)
+    location = redirect_location(action, rewrite, request)
     return LocalReply(action.status, [(b"location", location.encode("latin-1", "replace")), (b"content-length", b"0")])
 
 
-def redirect_location(action: Redirect, route: Route, request: Request) -> str:
-    """The full ``Location``. Source: Envoy ``newUri``; default ports vanish, the query is kept unless replaced."""
+def redirect_location(action: Redirect, rewrite: PathRewrite | None, request: Request) -> str:
+    """The full ``Location``; the query is kept unless ``action.path`` has its own. Source: Envoy ``newUri``."""
     scheme = action.scheme or request.scheme
-    host, port = _split_port(action.authority or request.authority)
+    host = action.authority or _kept_host(action, scheme, request)
     if action.port is not None:
-        port = str(action.port) if action.port else ""
-    elif action.authority is None and action.scheme is not None and port == str(_DEFAULT_PORTS.get(request.scheme)):
-        port = ""
-    if port and int(port) == _DEFAULT_PORTS.get(scheme):
-        port = ""
+        host = f"{host}:{action.port}"
     path, mark, query = request.path.partition("?")
     if action.path is not None:
         path = action.path
         if "?" in path:
             mark, query = "", ""
-    elif action.prefix_rewrite is not None:
-        path = path_after(action.prefix_rewrite, None, route, path)
-    elif action.regex_rewrite is not None:
-        path = path_after(None, action.regex_rewrite, route, path)
+    elif rewrite is not None:
+        path = rewrite(path)
     if action.strip_query:
         mark, query = "", ""
-    return f"{scheme}://{host}{':' + port if port else ''}{path}{mark}{query}"
+    return f"{scheme}://{host}{path}{mark}{query}"
 
 
-def path_after(replacement: str | None, regex: RegexRewrite | None, route: Route, path: str) -> str:
+def _kept_host(action: Redirect, scheme: str, request: Request) -> str:
+    """The request's own host; its port goes when another is named, or with the scheme whose default it was."""
+    host, port = _split_port(request.authority)
+    changes = scheme != request.scheme and port == str(_DEFAULT_PORTS.get(request.scheme))
+    return host if action.port is not None or changes else request.authority
+
+
+def fitted(reply: LocalReply, request: Request) -> LocalReply:
+    """``reply`` as this caller takes it: a gRPC caller gets 200 with a gRPC status, a HEAD request no body.
+
+    Source: Envoy ``sendLocalReply``, ``Grpc::Utility::httpToGrpcStatus``.
+    """
+    if request.is_grpc and reply.grpc_status is None:
+        status = _GRPC_STATUS.get(reply.status, _UNKNOWN)
+        headers = [pair for pair in reply.headers if pair[0] not in (b"content-type", b"content-length")]
+        headers += [(b"content-type", b"application/grpc"), (b"grpc-status", b"%d" % status)]
+        if reply.body and request.method != "HEAD":
+            headers.append((b"grpc-message", quote(reply.body, safe=_PLAIN).encode()))
+        return LocalReply(200, headers, b"", reply.flag, status)
+    return reply._replace(body=b"") if request.method == "HEAD" else reply
+
+
+_UNKNOWN = 2
+_GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+"""What ``grpc-message`` need not escape."""
+
+PathRewrite = Callable[[str], str]
+
+
+def bind_rewrite(replacement: str | None, regex: RegexRewrite | None, match: StringMatch | None) -> PathRewrite | None:
     """The path after a rewrite: the matched prefix is replaced, or the whole of an exact or regex match.
 
     Source: Envoy ``prefix_rewrite`` and ``regex_rewrite``; Istio ``HTTPRewrite``. No slash is repaired: prefix
     ``/foo`` rewritten to ``/`` turns ``/foo/bar`` into ``//bar``. An empty regex result leaves the path alone.
     """
     if regex is not None:
-        return compile_regex(regex.pattern).sub(regex.substitution, path) or path
+        substitute = bind_substitution(regex)
+        return lambda path: substitute(path) or path
     if replacement is None:
-        return path
-    match = route.match.path
+        return None
+    text = replacement
     if match is None:
-        return replacement + path[1:]
+        return lambda path: text + path[1:]
     if match.kind in (MatchKind.EXACT, MatchKind.REGEX):
-        return replacement
-    matched = match.value.rstrip("/") if match.kind is MatchKind.SEGMENT_PREFIX else match.value
-    rest = path[len(matched) :]
+        return lambda path: text
     if match.kind is MatchKind.SEGMENT_PREFIX:
-        return (replacement.rstrip("/") + rest) or "/"
-    return replacement + rest
+        bare, length = text.rstrip("/"), len(match.value.rstrip("/"))
+        return lambda path: (bare + path[length:]) or "/"
+    length = len(match.value)
+    return lambda path: text + path[length:]
+
+
+def bind_substitution(rewrite: RegexRewrite) -> PathRewrite:
+    """Every match replaced. RE2 knows ``\\0`` (the whole match) to ``\\9``, one digit each, and ``\\\\``."""
+    substitution = _ESCAPE.sub(
+        lambda hit: hit.group() if hit.group(1) == "\\" else f"\\g<{hit.group(1)}>", rewrite.substitution
+    )
+    replace: Callable[[str, str], str] = compile_regex(rewrite.pattern).sub
+    return lambda text: replace(substitution, text)
+
+
+_ESCAPE = re.compile(r"\\(\\|\d)")
 
 
 def _split_port(authority: str) -> tuple[str, str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-__all__ = ["Request", "request_of", "split_host"]
+__all__ = ["Request", "is_grpc", "request_of", "split_host"]
+
+_NEVER: dict[str, list[str]] = {}
 
 
 class Request:
@@ -23,11 +25,12 @@ class Request:
         replayable: Whether the body can be sent a second time.
         body_started: Set by the face as soon as a byte of a one-shot body was taken from its source.
         timeout: Seconds the caller gives the whole call, None is unbounded.
-        is_grpc: Content type ``application/grpc``.
+        is_grpc: Content type ``application/grpc``, or that and ``+`` something.
     """
 
     __slots__ = (
         "_headers",
+        "_repeated",
         "authority",
         "body_started",
         "dialled",
@@ -70,6 +73,7 @@ class Request:
         self.timeout = timeout
         self.is_grpc = is_grpc
         self._headers: dict[str, str] | None = None
+        self._repeated: dict[str, list[str]] = _NEVER
 
     @property
     def headers(self) -> dict[str, str]:
@@ -82,12 +86,32 @@ class Request:
         """The value of a header, by its lower-case name; ``:path`` and kin too."""
         return self.headers.get(name)
 
+    @property
+    def repeated(self) -> dict[str, list[str]]:
+        """The lines of those headers that stand more than once, in order; almost always empty."""
+        if self._headers is None:
+            self._headers = self._read_headers()
+        return self._repeated
+
     def _read_headers(self) -> dict[str, str]:
         found = {":method": self.method, ":scheme": self.scheme, ":authority": self.authority, ":path": self.path}
         for raw_name, raw_value in self.raw_headers:
             name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-            found[name] = f"{found[name]},{value}" if name in found else value
+            if name in found:
+                self._repeat(name, found[name], value)
+                value = f"{found[name]},{value}"
+            found[name] = value
         return found
+
+    def _repeat(self, name: str, before: str, value: str) -> None:
+        if self._repeated is _NEVER:
+            self._repeated = {}
+        self._repeated.setdefault(name, [before]).append(value)
+
+
+def is_grpc(content_type: bytes) -> bool:
+    """Whether a request of that content type is gRPC; ``application/grpc-web`` is not. Source: Envoy."""
+    return content_type == b"application/grpc" or content_type.startswith(b"application/grpc+")
 
 
 def request_of(method: str, url: str, headers: Mapping[str, str]) -> Request:
@@ -103,8 +127,9 @@ def request_of(method: str, url: str, headers: Mapping[str, str]) -> Request:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    authority = parts.netloc.rpartition("@")[2]
-    return Request(method, parts.scheme, given or authority, port, path, raw, dialled=split_host(authority))
+    authority, dialled = given or parts.netloc.rpartition("@")[2], split_host(parts.netloc.rpartition("@")[2])
+    kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "").encode("latin-1")
+    return Request(method, parts.scheme, authority, port, path, raw, is_grpc=is_grpc(kind), dialled=dialled)
 
 
 def split_host(authority: str) -> str:

@@ -7,12 +7,12 @@ import random
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.path import may_change, normalize_path
+from meshlib.dataplane.policies.fault import inject
 from meshlib.dataplane.policies.hash_key import hash_key
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
-from meshlib.dataplane.reply import LocalReply, abort_reply, direct_reply, redirect_reply
+from meshlib.dataplane.reply import abort_reply, direct_reply, fitted, redirect_reply
 from meshlib.dataplane.request import Request
 from meshlib.errors import NoCluster, NoRoute, UnknownHost
-from meshlib.model.policy import Fault
 from meshlib.model.route import DirectResponse, Forward, Redirect
 from meshlib.model.snapshot import OutboundPolicy
 
@@ -42,9 +42,12 @@ def begin(
         call.observe(observer.call_started(call, now))
     if bound is None:
         raise call.fail(NoRoute, f"no rule of {_described(host)} matches {request.method} {request.path}", now)
-    _draw_faults(call, bound.route.fault, rng)
+    if bound.faults:
+        _draw_faults(call, prepared, bound, rng)
     if call.answer is None:
-        call.answer = _local_answer(bound, request)
+        _answer_here(call, bound)
+    if call.answer is not None:
+        call.answer = fitted(call.answer, request)
     if bound.hash_keys:
         call.hash_key, call.cookies = hash_key(bound.hash_keys, request, rng)
     if call.answer is None and (destination is None or destination.cluster is None):
@@ -73,28 +76,36 @@ def refuse_unknown(prepared: Prepared, request: Request) -> None:
         raise UnknownHost(f"host {request.host}:{request.port} is not in the registry, and the mesh is REGISTRY_ONLY")
 
 
-def _draw_faults(call: Call, fault: Fault | None, rng: random.Random) -> None:
-    """Delay and abort are drawn independently (Envoy fault filter)."""
-    if fault is None:
+def _draw_faults(call: Call, prepared: Prepared, bound: BoundRoute, rng: random.Random) -> None:
+    state = prepared.state
+    cluster = call.destination.name if call.destination is not None else ""
+    found = inject(bound.faults, call.request, cluster, rng.randrange, state.active_faults)
+    if not found.active:
         return
-    if fault.delay is not None and rng.random() * 1_000_000 < fault.delay.parts_per_million:
-        call.delay = fault.delay.seconds
+    call.hold_faults(state, found.active)
+    if found.delay:
+        call.delay = found.delay
         call.flag("DI")
-    if fault.abort is not None and rng.random() * 1_000_000 < fault.abort.parts_per_million:
-        call.answer = abort_reply(fault.abort, call.request)
+    if found.abort is not None:
+        call.answer = abort_reply(found.abort, call.request)
         call.flag("FI")
 
 
-def _local_answer(bound: BoundRoute, request: Request) -> LocalReply | None:
-    """Preflight, redirect or direct response; the cross-origin rules are asked before the action (Envoy)."""
+def _answer_here(call: Call, bound: BoundRoute) -> None:
+    """Preflight, redirect or direct response; the cross-origin rules are asked before the action (Envoy).
+
+    A redirect's new path is also what values of response headers see (Envoy ``rewritePathHeader``).
+    """
+    action, request = bound.route.action, call.request
     if bound.cors is not None and (preflight := bound.cors.preflight(request)) is not None:
-        return preflight
-    action = bound.route.action
-    if isinstance(action, Redirect):
-        return redirect_reply(action, bound.route, request)
-    if isinstance(action, DirectResponse):
-        return direct_reply(action, request)
-    return None
+        call.answer = preflight
+    elif isinstance(action, Redirect):
+        call.answer = redirect_reply(action, bound.path_rewrite, request)
+        if bound.path_rewrite is not None:
+            path, mark, query = request.path.partition("?")
+            call.target = bound.path_rewrite(path) + mark + query
+    elif isinstance(action, DirectResponse):
+        call.answer = direct_reply(action, request)
 
 
 def _answer_missing(call: Call, bound: BoundRoute, now: float) -> None:
@@ -103,7 +114,7 @@ def _answer_missing(call: Call, bound: BoundRoute, now: float) -> None:
     action = bound.route.action
     if not isinstance(action, Forward) or action.missing_cluster is None:
         raise call.fail(NoCluster, f"cluster {name} does not exist", now)
-    call.answer = direct_reply(action.missing_cluster, call.request, NoCluster.flag)
+    call.answer = fitted(direct_reply(action.missing_cluster, call.request, NoCluster.flag), call.request)
     call.flag(NoCluster.flag)
 
 

@@ -171,11 +171,21 @@ class ClusterState:
 class State:
     """The live state of a mesh: every cluster that was ever used."""
 
-    __slots__ = ("_clusters", "_lock")
+    __slots__ = ("_clusters", "_faults", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clusters: dict[str, ClusterState] = {}
+        self._faults = 0
+
+    def active_faults(self) -> int:
+        """How many injected faults are under way."""
+        return self._faults
+
+    def count_faults(self, change: int) -> None:
+        """So many more, or fewer, are under way."""
+        with self._lock:
+            self._faults += change
 
     def cluster(self, name: str) -> ClusterState:
         """The state of that cluster, made at first use."""
@@ -193,5 +203,6 @@ class State:
     def after_fork(self) -> None:
         """In a forked child: nothing is under way, and nobody holds a lock."""
         self._lock = threading.Lock()
+        self._faults = 0
         for state in self._clusters.values():
             state.after_fork()

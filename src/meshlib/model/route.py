@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
+from meshlib.model.match import HeaderMatch, MatchKind, PathMatch, QueryMatch, RouteMatch, StringMatch
 from meshlib.model.policy import Fault, HashKey, RetryPolicy
 
 __all__ = [
@@ -30,93 +30,27 @@ __all__ = [
 ]
 
 
-class MatchKind(Enum):
-    """How a text is compared. A regex is RE2 and must match the whole value."""
-
-    EXACT = "exact"
-    PREFIX = "prefix"
-    REGEX = "regex"
-    SUFFIX = "suffix"
-    CONTAINS = "contains"
-    SEGMENT_PREFIX = "segment prefix"
-    RANGE = "range"
-
-
-@dataclass(frozen=True, slots=True)
-class StringMatch:
-    """A condition on a text. ``SEGMENT_PREFIX`` is for paths; ``RANGE`` is ``"start:end"``, half open."""
-
-    kind: MatchKind
-    value: str
-    ignore_case: bool = False
-
-
-PathMatch = StringMatch
-"""On the path without its query."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderMatch:
-    """A condition on a header.
-
-    Attributes:
-        name: Lower case; ``:method``, ``:scheme``, ``:authority`` and ``:path`` are allowed.
-        value: None asks for presence only.
-        invert: Turns the answer round.
-        missing_as_empty: A missing header is compared as ``""``; without it a missing header never matches,
-            not even inverted.
-    """
-
-    name: str
-    value: StringMatch | None = None
-    invert: bool = False
-    missing_as_empty: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class QueryMatch:
-    """A condition on the first query parameter of that name, not percent-decoded; None asks for presence."""
-
-    name: str
-    value: StringMatch | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RouteMatch:
-    """All conditions must hold. ``path`` None matches every path.
-
-    ``grpc`` restricts to gRPC requests; ``parts_per_million`` draws (Envoy ``runtime_fraction``), None is always.
-    """
-
-    path: PathMatch | None = None
-    headers: tuple[HeaderMatch, ...] = ()
-    query: tuple[QueryMatch, ...] = ()
-    grpc: bool = False
-    parts_per_million: int | None = None
-
-    @property
-    def is_catch_all(self) -> bool:
-        """Whether every request matches."""
-        return (
-            self.path is None
-            and not self.headers
-            and not self.query
-            and not self.grpc
-            and self.parts_per_million is None
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class HeaderOps:
-    """Header operations of one level: all removes first, then sets, then adds. Values may hold ``%REQ(x)%``."""
+    """Header operations of one level: all removes first, then sets, then adds. Values may hold ``%REQ(x)%``.
+
+    Attributes:
+        set: Overwrite or add.
+        add: Append a further line.
+        remove: Delete.
+        set_present: Overwrite, where the header is there (Envoy ``OVERWRITE_IF_EXISTS``).
+        add_absent: Add, where it is not (Envoy ``ADD_IF_ABSENT``).
+    """
 
     set: tuple[tuple[str, str], ...] = ()
     add: tuple[tuple[str, str], ...] = ()
     remove: tuple[str, ...] = ()
+    set_present: tuple[tuple[str, str], ...] = ()
+    add_absent: tuple[tuple[str, str], ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.set or self.add or self.remove)
+        return bool(self.set or self.add or self.remove or self.set_present or self.add_absent)
 
 
 NO_HEADERS = HeaderOps()
@@ -172,6 +106,8 @@ class Forward:
         path_rewrite: Replaces the matched prefix, or the whole path for exact and regex matches.
         regex_rewrite: Instead of ``path_rewrite``.
         host_rewrite: New authority, or None to keep the caller's.
+        host_from_header: New authority: the value of that request header, where it is there.
+        host_from_path: New authority: the path without its query after this substitution.
         mirrors: Drawn independently.
         hash_keys: Consistent-hash keys of the destinations' policies, in order.
         max_stream_duration: Seconds for the whole stream (gRFC A31), None is none.
@@ -190,6 +126,8 @@ class Forward:
     max_stream_duration: float | None = None
     grpc_timeout_max: float | None = None
     missing_cluster: DirectResponse | None = None
+    host_from_header: str | None = None
+    host_from_path: RegexRewrite | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +140,7 @@ class Redirect:
         prefix_rewrite: Replaces the matched prefix. None keeps.
         regex_rewrite: Instead of the two above.
         authority: New host, None keeps.
-        port: New port; None keeps the request's; 0 leaves the port out.
+        port: New port, written whatever it is; None keeps the Host header's, unless the authority or the scheme change.
         scheme: New scheme, None keeps.
         strip_query: Drop the query.
     """
@@ -285,6 +223,8 @@ class Route:
         request_headers: Operations on what is sent.
         response_headers: Operations on what comes back.
         origin: For ``explain``.
+        outer_request_headers: Levels that run after the route's own: of its virtual host, of the whole table.
+        outer_response_headers: The same for what comes back.
     """
 
     name: str
@@ -295,6 +235,8 @@ class Route:
     response_headers: HeaderOps = NO_HEADERS
     origin: RouteOrigin = RouteOrigin()
     cors: Cors | None = None
+    outer_request_headers: tuple[HeaderOps, ...] = ()
+    outer_response_headers: tuple[HeaderOps, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ class Actions:
     def _forward(self, rule: api.HTTPRoute) -> model.Forward:
         several = len(rule.route) > 1
         authority = (rule.rewrite.authority if rule.rewrite is not None else "") or authority_of(rule.headers)
+        if len(rule.route) == 1:
+            authority = authority or authority_of(rule.route[0].headers)
         kept = [e for e in rule.route if e.destination is not None and (e.weight > 0 or not several)]
         clusters = tuple(self._weighted(entry, several, bool(authority)) for entry in kept)
         rewrite = rule.rewrite or api.HTTPRewrite()
@@ -140,13 +142,11 @@ def fault_of(given: api.HTTPFaultInjection | None) -> Fault | None:
 
 
 def redirect_of(given: api.HTTPRedirect, port: int) -> model.Redirect:
-    """A redirect for requests on ``port``."""
+    """A redirect for requests on ``port``; ``FROM_PROTOCOL_DEFAULT`` names no port, which is what Envoy does."""
     chosen: int | None = given.port or None
     if chosen is None and given.derive_port is api.RedirectPortSelection.FROM_REQUEST_PORT:
         default = {"http": 80, "https": 443}.get(given.scheme or "http")
-        chosen = 0 if port == default else port
-    elif chosen is None and given.derive_port is not None:
-        chosen = 0
+        chosen = None if port == default else port
     return model.Redirect(
         given.redirect_code or 301,
         given.uri or None,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meshlib.config.compile.sidecar import Listener
     from meshlib.config.compile.universe import View
 
-__all__ = ["HttpHosts"]
+__all__ = ["UNREGISTERED_PORT", "HttpHosts"]
 
 UNREGISTERED_PORT = 80
 """Where hosts outside the registry are served whose VirtualService is for no service of the port."""

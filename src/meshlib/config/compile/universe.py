@@ -13,7 +13,7 @@ from meshlib.config.compile.destination_rules import DestinationRules, Rule
 from meshlib.config.compile.discovery import discovered
 from meshlib.config.compile.gateway_routes import gateway_routes
 from meshlib.config.compile.host_rules import HostRules, RuleIndex
-from meshlib.config.compile.http_hosts import HttpHosts
+from meshlib.config.compile.http_hosts import UNREGISTERED_PORT, HttpHosts
 from meshlib.config.compile.outbound import Outbound, Parts
 from meshlib.config.compile.peer_authentication import PeerAuthentications
 from meshlib.config.compile.registry import ENDPOINT_KINDS, SERVICE_KINDS, Registry
@@ -29,7 +29,7 @@ from meshlib.config.resources.mesh_config import MeshConfig, NormalizationType
 from meshlib.config.resources.virtual_service import Destination
 from meshlib.model.cluster import Cluster, cluster_name
 from meshlib.model.endpoint import Assignment
-from meshlib.model.hosts import expand
+from meshlib.model.hosts import expand, matches
 from meshlib.model.informed import PolicyValue
 from meshlib.model.route import VirtualHost
 from meshlib.model.snapshot import Client, OutboundPolicy, PathNormalization
@@ -243,8 +243,26 @@ class View:
             for rules in self.universe.rules:
                 own, imported = self.client.namespace, listener.imports_rules(rules.namespace, rules.hosts)
                 if imported and visible(rules.export_to, rules.namespace, own):
-                    seen.update((host, 80) for host in rules.hosts if not self.universe.registry.named(host))
+                    seen.update(self._beyond_registry(rules))
         yield from sorted(seen)
+
+    def _beyond_registry(self, rules: HostRules) -> Iterator[tuple[str, int]]:
+        """The hosts of a VirtualService on the ports where it is for some service, and on 80: it serves them all there.
+
+        A service of the very name and port is among them too, which does no harm.
+        """
+        services = self.universe.registry.services
+        claimed = (
+            (each for each in services() if matches(host, each.host))
+            if host.startswith("*")
+            else self.universe.registry.named(host)
+            for host in rules.hosts
+        )
+        ports = {port.number for found in claimed for service in found for port in service.ports}
+        for port in sorted({UNREGISTERED_PORT, *ports}):
+            for host in rules.hosts:
+                if self.http.virtual_host(host, port) is not None:
+                    yield host, port
 
 
 def _normalization(given: NormalizationType) -> PathNormalization:
