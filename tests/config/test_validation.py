@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from meshlib.config.resources import load_text
@@ -193,3 +195,19 @@ def test_values_of_header_operations_are_read_as_envoy_reads_them(value, valid):
 )
 def test_a_locality_pattern_may_not_cover_what_one_before_it_covers(patterns, valid):
     assert (localities(patterns) is None) is valid
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("response.code >= 400 && !('x' in request.headers)", None),
+        ("response.code >=", "not a CEL expression"),
+        ("(" * 100_000, "at most 16384"),
+    ],
+)
+def test_a_filter_of_access_logs_is_an_expression_of_cel(expression, words):
+    spec = json.dumps({"accessLogging": [{"filter": {"expression": expression}}]})
+    found = found_in(f"apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: a}}\nspec: {spec}\n")
+    path = "spec.accessLogging[0].filter.expression"
+    assert list(found) == ([] if words is None else [path])
+    assert words is None or words in found[path][1]

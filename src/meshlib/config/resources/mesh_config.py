@@ -320,3 +320,8 @@ class MeshConfig(Message):
     ingress_controller_mode: Annotated[
         IngressControllerMode, numbered(*IngressControllerMode), ServerSide("for gateways")
     ] = IngressControllerMode.STRICT
+
+    def provider(self, name: str) -> ExtensionProvider | None:
+        """The extension provider of that name, in any case; None when there is none."""
+        wanted = name.casefold()
+        return next((each for each in self.extension_providers if each.name.casefold() == wanted), None)

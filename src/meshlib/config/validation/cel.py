@@ -7,6 +7,9 @@ from typing import Any
 
 __all__ = ["syntax_problem"]
 
+_LONGEST = 16_384
+"""Characters; the library gives up, and not gently, on columns beyond 65,535."""
+
 
 @cache
 def _compiler() -> Any:
@@ -20,6 +23,8 @@ def _compiler() -> Any:
 
 def syntax_problem(expression: str) -> str | None:
     """What is wrong with an expression, by its syntax alone; None also where ``meshlib[cel]`` is not installed."""
+    if len(expression) > _LONGEST:
+        return f"the expression has {len(expression)} characters, at most {_LONGEST} are allowed"
     library = _compiler()
     if library is None:
         return None
