@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from meshlib.config.compile import Universe
+from meshlib.config.feed import Feed, Options
 from meshlib.config.resources import load_text
 from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.dataplane.prepared import Prepared
+from meshlib.dataplane.state import State
 from meshlib.model.cluster import Discovery, Protocol
 from meshlib.model.endpoint import Locality
 from meshlib.model.policy import BalancerKind, HashKey, RetryBudget, SlowStart, TcpKeepalive, TlsMode, Tunnel, ZoneAware
 from meshlib.model.snapshot import Client
+from meshlib.providers import Facts
 
 HOST = "svc.default.svc.cluster.local"
 
@@ -573,3 +579,20 @@ def test_unready_endpoints_are_dropped_where_panic_is_wanted():
 
     assert known("{outlierDetection: {}}") == [("10.0.0.1", "HEALTHY"), ("10.0.0.2", "UNHEALTHY")]
     assert known("{outlierDetection: {minHealthPercent: 1}}") == [("10.0.0.1", "HEALTHY")]
+
+
+def test_new_endpoints_bring_their_identities_along_without_new_routing():
+    pod, slices = MIXED[0], MIXED[2].split("\n- {addresses: [10.0.0.2]")[0]
+    feed = Feed(1, Options(Client()))
+    prepared = None
+    for account in ("one", "two"):
+        text = "\n---\n".join([service(), pod.replace("spec: {}", f"spec: {{serviceAccountName: {account}}}"), slices])
+        feed.take(0, Facts(tuple(load_text(text).resources), ()))
+        snapshot = feed.publish()
+        if prepared is None:
+            prepared = Prepared(snapshot, State(), 0.0, random.Random(1))
+            found = prepared.cluster(f"outbound|80||{HOST}")
+        else:
+            assert snapshot.routing is prepared.snapshot.routing
+            prepared.with_endpoints(snapshot, 0.0)
+        assert found.cluster.tls.subject_alt_names == (f"spiffe://cluster.local/ns/default/sa/{account}",)
