@@ -31,7 +31,10 @@ from meshlib.dataplane.state import State
 from meshlib.environment import keywords
 from meshlib.errors import ConfigError, NotReady
 from meshlib.mirror import Mirrors
+from meshlib.model.cluster import cluster_name
 from meshlib.model.endpoint import Locality
+from meshlib.model.hosts import expand
+from meshlib.model.informed import PolicyValue
 from meshlib.model.problem import LEVELS, Problem
 from meshlib.model.snapshot import EMPTY, Client, Snapshot
 from meshlib.providers.base import Provider
@@ -305,6 +308,29 @@ class Mesh:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         return explain(prepared, request, self.clock.now())
+
+    def effective_policy(
+        self, host: str, subset: str = "", port: int = 80, *, source_namespace: str | None = None
+    ) -> tuple[PolicyValue, ...]:
+        """Every value of the traffic policy towards a host, with the object and field that it came from.
+
+        Args:
+            host: Name of the service; a short one is meant in the caller's namespace.
+            subset: Name of a subset, ``""`` for the whole service.
+            port: Port of the service.
+            source_namespace: Namespace of the caller, instead of the mesh's own.
+
+        Raises:
+            NotReady: No configuration came in time.
+            ConfigError: Host, port or subset do not exist.
+        """
+        self.wait_ready()
+        snapshot = self.snapshot if source_namespace is None else self.snapshot.seen_by(source_namespace, None)
+        full = expand(host, source_namespace or self.client.namespace, self.client.cluster_domain)
+        values = snapshot.policy_values(cluster_name(full, port, subset))
+        if not values:
+            raise ConfigError(f"no service {full} with port {port}" + (f" and subset {subset}" if subset else ""))
+        return values
 
     def status(self) -> MeshStatus:
         """How the mesh is doing; cheap enough to be asked often."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from meshlib.diff.words import match_words, plain
 from meshlib.model.cluster import Cluster
 from meshlib.model.route import DirectResponse, Forward, Redirect, Route, VirtualHost
 from meshlib.model.snapshot import Snapshot
+from meshlib.model.words import match_words, plain
 
 __all__ = ["clusters", "dump", "endpoints", "routes"]
 

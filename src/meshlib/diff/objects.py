@@ -8,12 +8,12 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from meshlib.diff.result import Change, Diff, Kind, ObjectChange
-from meshlib.diff.words import match_words, plain
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Assignment
 from meshlib.model.informed import BUILT_IN
 from meshlib.model.route import DirectResponse, Forward, HeaderOps, Redirect, Route, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import Snapshot
+from meshlib.model.words import match_words, plain
 
 __all__ = ["diff_objects"]
 

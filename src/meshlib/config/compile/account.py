@@ -5,11 +5,9 @@ Asked by ``explain`` only. The answers come from the same indexes and in the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from meshlib.config.compile.endpoints import selects
-from meshlib.config.compile.outbound import subset_labels
 from meshlib.config.compile.services import DECLARED_HTTP, Resolution, Service
 from meshlib.config.compile.visibility import visible
 from meshlib.model.hosts import expand, matches
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from meshlib.config.compile.host_rules import HostRules
     from meshlib.config.compile.universe import View
 
-__all__ = ["connection_reasons", "host_reasons", "left_out"]
+__all__ = ["connection_reasons", "host_reasons"]
 
 
 def host_reasons(view: View, host: str, port: int) -> Iterator[str]:
@@ -150,35 +148,3 @@ def _unseen(view: View, name: str) -> Iterator[str]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "nobody"
-
-
-# Endpoints ----------------------------------------------------------------------------------------------------------
-
-
-def left_out(view: View, cluster: str) -> Iterator[tuple[str, str]]:
-    """Endpoints of the service that do not belong to the cluster, and why."""
-    found = view.parts(cluster)
-    if found is None:
-        return
-    service, port, subset, rule, _ = found
-    labels = subset_labels(rule, subset)
-    assigned = {endpoint.key for group in view.assignment(cluster) for endpoint in group.endpoints}
-    for endpoint in view.outbound.endpoints(service, port):
-        if not selects(labels, endpoint.labels):
-            yield endpoint.key, f"not in subset {subset}: {_difference(labels, endpoint.labels)}"
-        elif endpoint.key not in assigned:
-            yield (
-                endpoint.key,
-                f"locality {endpoint.locality or '(unknown)'} gets nothing by localityLbSetting.distribute",
-            )
-    for endpoint in view.universe.registry.departing(service, port):
-        yield endpoint.key, "terminating"
-
-
-def _difference(wanted: Mapping[str, str], labels: Mapping[str, str]) -> str:
-    for name, value in wanted.items():
-        if name not in labels:
-            return f"label {name} is absent, wanted {value}"
-        if labels[name] != value:
-            return f"label {name} is {labels[name]}, wanted {value}"
-    return "its labels match"

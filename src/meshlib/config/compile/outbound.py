@@ -5,7 +5,7 @@ Source: Istio ``core/cluster.go``, ``xds/endpoints``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -167,27 +167,60 @@ class Outbound:
         if parts is None:
             return ()
         policy = self._policy(parts)
-        labels = subset_labels(parts.rule, parts.subset)
-        endpoints = [e for e in self.endpoints(parts.service, parts.port) if selects(labels, e.labels)]
-        if parts.member:
-            endpoints = [endpoint for endpoint in endpoints if endpoint.hostname == parts.member]
-        detection = policy.outlier_detection
-        if detection is not None and detection.min_health_percent > 0:
-            endpoints = [endpoint for endpoint in endpoints if endpoint.health is not Health.UNHEALTHY]
+        found = self.endpoints(parts.service, parts.port)
+        endpoints = [endpoint for endpoint in found if not self._misfit(parts, policy, endpoint)]
         setting = locality_of(policy, parts.service, self._universe.mesh)
-        return assign(self._labelled, list(self._judged(endpoints)), setting, ejects=detection is not None)
+        ejects = policy.outlier_detection is not None
+        return assign(self._labelled, list(self._judged(endpoints)), setting, ejects=ejects)
+
+    def left_out(self, name: str) -> Iterator[tuple[str, str]]:
+        """See ``Informed.left_out``: the tests of ``assignment``, with their words."""
+        parts = self.parts(name)
+        if parts is None:
+            return
+        service, port, policy = parts.service, parts.port, self._policy(parts)
+        assigned = {endpoint.key for group in self.assignment(name) for endpoint in group.endpoints}
+        for endpoint in self._known(service, port):
+            why = self._elsewhere(service, endpoint) or self._misfit(parts, policy, endpoint)
+            if why:
+                yield endpoint.key, why
+            elif endpoint.key not in assigned:
+                where = endpoint.locality or "(unknown)"
+                yield endpoint.key, f"locality {where} gets nothing by localityLbSetting.distribute"
+        for endpoint in self._universe.registry.departing(service, port):
+            yield endpoint.key, "terminating"
 
     def endpoints(self, service: Service, port: Port) -> list[Endpoint]:
         """Those of a service that this client may reach: on its node or in its cluster, where that is asked for."""
+        return [each for each in self._known(service, port) if not self._elsewhere(service, each)]
+
+    def _known(self, service: Service, port: Port) -> list[Endpoint]:
         if service.resolution is Resolution.ALIAS:
             return [Endpoint(service.alias_of, port.number)]
-        found = self._universe.registry.endpoints(service, port)
+        return self._universe.registry.endpoints(service, port)
+
+    def _elsewhere(self, service: Service, endpoint: Endpoint) -> str:
+        """Why this client may not reach an endpoint of a service; ``""`` when it may."""
         node, cluster = self._client.node, self._client.cluster
-        if service.same_node and node:
-            found = [endpoint for endpoint in found if endpoint.labels.get(HOSTNAME) == node]
-        if cluster and self._universe.cluster_local.covers(service.host):
-            found = [endpoint for endpoint in found if endpoint.labels.get(CLUSTER, cluster) == cluster]
-        return found
+        if service.same_node and node and endpoint.labels.get(HOSTNAME) != node:
+            return f"not on the client's node {node} (internalTrafficPolicy: Local)"
+        where = endpoint.labels.get(CLUSTER, cluster)
+        if cluster and where != cluster and self._universe.cluster_local.covers(service.host):
+            return f"in cluster {where}, and the host stays in {cluster}"
+        return ""
+
+    @staticmethod
+    def _misfit(parts: Parts, policy: EffectivePolicy, endpoint: Endpoint) -> str:
+        """Why an endpoint of the service does not belong to a cluster; ``""`` when it does."""
+        labels = subset_labels(parts.rule, parts.subset)
+        if not selects(labels, endpoint.labels):
+            return f"not in subset {parts.subset}: {_difference(labels, endpoint.labels)}"
+        if parts.member and endpoint.hostname != parts.member:
+            return f"is not the member {parts.member}"
+        detection = policy.outlier_detection
+        if detection is not None and detection.min_health_percent > 0 and endpoint.health is Health.UNHEALTHY:
+            return "not ready, and minHealthPercent leaves such endpoints out of the count"
+        return ""
 
     def _judged(self, endpoints: Iterable[Endpoint]) -> Iterable[Endpoint]:
         """Those whose own PeerAuthentication switches mutual TLS off do not accept it, whatever they advertise."""
@@ -199,6 +232,13 @@ class Outbound:
                 yield replace(endpoint, accepts_mtls=mode is not MutualTLSMode.DISABLE)
             else:
                 yield endpoint
+
+
+def _difference(wanted: Mapping[str, str], labels: Mapping[str, str]) -> str:
+    """The first label that differs."""
+    name = next(name for name, value in wanted.items() if labels.get(name) != value)
+    has = f"is {labels[name]}" if name in labels else "is absent"
+    return f"label {name} {has}, wanted {wanted[name]}"
 
 
 def subset_labels(rule: Rule | None, subset: str) -> Mapping[str, str]:

@@ -7,6 +7,7 @@ compiled cluster, so that what is printed is what runs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,6 +17,7 @@ from meshlib.config.compile.traffic_policy import BLOCKS, EffectivePolicy
 from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.model.cluster import Cluster
 from meshlib.model.informed import BUILT_IN, PolicyValue
+from meshlib.model.words import plain
 
 __all__ = ["policy_values"]
 
@@ -27,6 +29,14 @@ _MESH_FIELDS = {
     "loadBalancer.zoneAwareLbSetting": "zone_aware_lb_setting",
 }
 """Values that fall back to a field of MeshConfig."""
+_BLOCKS = frozenset(spelled for _, spelled in BLOCKS)
+_CLIENT_POLICY = (
+    ("breaker", "circuitBreaker"),
+    ("health_check", "healthCheck"),
+    ("rate_limit", "rateLimit"),
+    ("hedge", "hedge"),
+)
+"""Blocks of a ClientPolicy: in the model, and as the object spells them."""
 
 
 def policy_values(
@@ -47,18 +57,19 @@ def _given(policy: EffectivePolicy) -> dict[str, str]:
     for name, spelled in BLOCKS:
         block = getattr(policy, name)
         if block is not None:
-            for path in _paths(block):
-                found[f"{spelled}{path}"] = f"{origins[spelled]}{path}"
+            found.update({f"{spelled}{path}": f"{origins[spelled]}{path}" for path in _paths(block)})
     return found
 
 
 def _of_client_policy(cluster: Cluster) -> dict[str, str]:
-    """A retry budget of a ClientPolicy stands in for the DestinationRule's, under other names."""
-    place = dict(cluster.origins).get("retryBudget", "")
-    names = {"percent": "percent", "minRetryConcurrency": "minConcurrency"}
-    if not place.startswith("ClientPolicy"):
-        return {}
-    return {f"retryBudget.{field}": f"{place}.{name}" for field, name in names.items()}
+    """Its blocks, and a retry budget that stands in for the DestinationRule's, under other names."""
+    origins = dict(cluster.origins)
+    found = {field: where for field, where in origins.items() if field not in _BLOCKS}
+    place = origins.get("retryBudget", "")
+    if place.startswith("ClientPolicy"):
+        found["retryBudget.percent"] = f"{place}.percent"
+        found["retryBudget.minRetryConcurrency"] = f"{place}.minConcurrency"
+    return found
 
 
 def _paths(message: BaseModel) -> Iterator[str]:
@@ -113,6 +124,18 @@ def _in_force(
         yield "tunnel.protocol", cluster.tunnel.method
     if cluster.connection_pool.proxy_protocol:
         yield "proxyProtocol.version", f"V{cluster.connection_pool.proxy_protocol}"
+    yield from _client_policy(cluster)
+
+
+def _client_policy(cluster: Cluster) -> Iterator[tuple[str, Any]]:
+    """Whole blocks: what one object says beyond Istio's kinds is said together."""
+    policy = cluster.client_policy
+    for name, spelled in _CLIENT_POLICY:
+        block = getattr(policy, name)
+        if block is not None:
+            yield spelled, {key: plain(value) for key, value in asdict(block).items()}
+    if policy.faults_below_retries:
+        yield "faultsBelowRetries", True
 
 
 def _load_balancer(cluster: Cluster, policy: EffectivePolicy) -> Iterator[tuple[str, Any]]:

@@ -217,7 +217,7 @@ class View:
 
     def left_out(self, cluster: str) -> tuple[tuple[str, str], ...]:
         """See ``Informed.left_out``."""
-        return tuple(account.left_out(self, cluster))
+        return tuple(self.outbound.left_out(cluster))
 
     def policy_values(self, cluster: str) -> tuple[PolicyValue, ...]:
         """See ``Informed.policy_values``."""
