@@ -14,7 +14,6 @@ from meshlib.config.compile.services import Port, Resolution, Service, parse_pro
 from meshlib.config.compile.sidecar import chosen_sidecar
 from meshlib.config.resources import load_dict
 from meshlib.config.resources.mesh_config import MeshConfig
-from meshlib.config.resources.security import MutualTLSMode
 from meshlib.dataplane.connections import Target
 from meshlib.dataplane.explain import explain
 from meshlib.dataplane.explain_connection import explain_connection
@@ -108,7 +107,7 @@ def _inbound(case, given, wanted):
     protocol = None if ingress and listener is None else _protocol(universe, listener, case["client"]["ip"], port)
     wire = {"tls": Wire.TLS, "mtls": Wire.MUTUAL}.get(given.get("tls"), Wire.PLAINTEXT)
     got = accepts(
-        _mode(case["config"], labels, port),
+        universe.peer_authentications.of_workload("default", labels, port),
         wire,
         protocol=protocol,
         is_http=given["protocol"] in ("http", "http2"),
@@ -126,18 +125,6 @@ def _protocol(universe, listener, address, port):
         if number is not None and any(e.address == address for e in universe.registry.endpoints(service, number)):
             return number.protocol
     return None
-
-
-def _mode(objects, labels, port):
-    """The effective mode of a port: the workload's policy, port first, else that of the namespace, else the root's."""
-    policies = [r for r in resources_of(objects) if r.kind == "PeerAuthentication"]
-    for policy in policies:
-        spec = policy.spec
-        if spec.selector is not None and spec.selector.match_labels.items() <= labels.items():
-            own = spec.port_level_mtls.get(port)
-            return own.mode if own is not None else spec.mtls.mode
-    whole = [p for p in policies if p.spec.selector is None]
-    return whole[0].spec.mtls.mode if whole else MutualTLSMode.PERMISSIVE
 
 
 # Names --------------------------------------------------------------------------------------------------------------

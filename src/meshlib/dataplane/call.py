@@ -282,7 +282,7 @@ class Call:
         wait = self._wait_before_retry(outcome)
         if wait is not None or outcome.failure is not None:
             self._end(attempt, outcome, now)
-        elif outcome.status >= 500:
+        elif outcome.judged >= 500:
             self._report(attempt, outcome, now)
         if wait is None and outcome.failure is not None:
             self._finish(now)

@@ -6,12 +6,14 @@ Rules, with their sources:
 - whose fault it is: an answer or a broken connection speaks about the host; a full pool, a cancelled task or a
   refused permit says nothing about it;
 - which status an outcome counts as for ejection: Envoy outlier detection, "locally originated events mapped to
-  HTTP": connect failure and reset 503, timeout 504.
+  HTTP": connect failure and reset 503, timeout 504; a gRPC status in the headers counts as its HTTP status.
 """
 
 from __future__ import annotations
 
 from enum import Enum, IntFlag, auto
+
+from meshlib.model.grpc_status import http_of_grpc
 
 __all__ = ["GRPC_WORDS", "Blame", "Failure", "Outcome", "RetryOn", "parse_retry_on"]
 
@@ -139,10 +141,11 @@ class Outcome:
         failure: How the wire failed; None for an answer.
         sent: Whether any byte of the request may have reached the peer.
         grpc_status: From the response headers or the trailers; None when there is none.
+        judged: The status by which the endpoint is judged: ``status``, or what the gRPC status stands for.
         error: The exception of a failure.
     """
 
-    __slots__ = ("blame", "error", "failure", "flag", "grpc_status", "retry", "sent", "status")
+    __slots__ = ("blame", "error", "failure", "flag", "grpc_status", "judged", "retry", "sent", "status")
 
     def __init__(
         self,
@@ -163,6 +166,7 @@ class Outcome:
         self.failure = failure
         self.sent = sent
         self.grpc_status = grpc_status
+        self.judged = http_of_grpc(grpc_status) if grpc_status and status == 200 else status
         self.error = error
 
     @property
@@ -182,7 +186,8 @@ class Outcome:
             retry |= GRPC_WORDS.get(grpc_status, RetryOn.NONE)
         if ratelimited:
             retry = RetryOn.ENVOY_RATELIMITED
-        return cls(status, retry, _blame_of_status(status), grpc_status=grpc_status)
+        judged = http_of_grpc(grpc_status) if grpc_status and status == 200 else status
+        return cls(status, retry, _blame_of_status(judged), grpc_status=grpc_status)
 
     @classmethod
     def of_failure(cls, failure: Failure, error: BaseException | None = None, *, sent: bool = True) -> Outcome:

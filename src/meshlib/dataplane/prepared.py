@@ -49,6 +49,7 @@ class Destination:
         "path_rewrite",
         "request_ops",
         "response_ops",
+        "tells_host",
         "weight",
     )
 
@@ -60,6 +61,7 @@ class Destination:
         self.request_ops = header_ops.bind_ops(weighted.request_headers, route.request_headers, *outer)
         self.response_ops = header_ops.bind_ops(weighted.response_headers, route.response_headers, *coming_back)
         self.host_rewrite = weighted.host_rewrite
+        self.tells_host = action.append_forwarded_host
         own = weighted.path_rewrite is not None or weighted.regex_rewrite is not None
         path, regex = (
             (weighted.path_rewrite, weighted.regex_rewrite) if own else (action.path_rewrite, action.regex_rewrite)
@@ -182,6 +184,8 @@ class BoundRoute:
             headers.append((b"x-envoy-original-host", request.authority.encode("latin-1", "replace")))
         elif destination.host_rewrite is not None:
             headers = _with_host(headers, destination.host_rewrite)
+        if destination.tells_host and (host or destination.host_rewrite) is not None:
+            headers.append((b"x-forwarded-host", request.authority.encode("latin-1", "replace")))
         target = request.path
         if destination.path_rewrite is not None:
             path, mark, query = target.partition("?")
@@ -270,18 +274,22 @@ class Prepared:
                 return self._prepare_host(name, port)
 
     def host_of(self, request: Request) -> PreparedHost | None:
-        """The host that a request means: by its Host header, unless nobody declared HTTP where it is sent to.
+        """The host that a request means: by its Host header, unless the dialled name decides.
 
         Source: Istio routes ports whose protocol is detected, and those of other protocols, by destination address;
-        Gateway API's routes are for who dials their parent. A Host header leads to such a host only from outside.
+        Gateway API's routes are for who dials their parent. A Host header leads to such a host only from outside. Of
+        two names of one service the dialled one counts: a pod of a headless service is reached by dialling it.
         """
         named = self.host(request.host, request.port)
         if request.dialled == request.host:
             return named
         dialled = self.host(request.dialled, request.port)
-        if dialled is None or not (dialled.host.by_address or (named is not None and named.host.by_address)):
+        if dialled is None:
             return named
-        return dialled
+        known = dialled.host.service
+        same = named is not None and known is not None and named.host.service == known
+        by_address = dialled.host.by_address or (named is not None and named.host.by_address)
+        return dialled if same or by_address else named
 
     def tcp_host(self, name: str, port: int) -> TcpHost | None:
         """What is known of connections to ``name`` on ``port``; None when the mesh does not know it."""

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from meshlib.dataplane.matchers import compile_regex
 from meshlib.dataplane.request import Request
+from meshlib.model.grpc_status import grpc_of_http
 from meshlib.model.match import MatchKind, StringMatch
 from meshlib.model.policy import Abort
 from meshlib.model.route import DirectResponse, Redirect, RegexRewrite
@@ -53,14 +54,21 @@ def abort_reply(abort: Abort, request: Request) -> LocalReply:
         return LocalReply(200, _text_headers(body), body, "FI")
     if abort.grpc_status is not None:
         return _grpc_reply(abort.grpc_status, b"" if request.method == "HEAD" else body, "FI")
-    return LocalReply(abort.http_status or 503, _text_headers(body), body, "FI")
+    return _local(abort.http_status or 503, body, request, "FI")
 
 
 def direct_reply(action: DirectResponse, request: Request, flag: str = "") -> LocalReply:
-    """A fixed answer, in gRPC's form for gRPC callers where one is given."""
+    """A fixed answer; for gRPC callers with the gRPC status that is given, else the one that the other stands for."""
     if action.grpc_status is not None and request.is_grpc:
         return _grpc_reply(action.grpc_status, action.body, flag)
-    return LocalReply(action.status, _text_headers(action.body), action.body, flag)
+    return _local(action.status, action.body, request, flag)
+
+
+def _local(status: int, body: bytes, request: Request, flag: str = "") -> LocalReply:
+    """An answer made here; callers of gRPC get the status that stands for it. Source: Envoy ``sendLocalReply``."""
+    if request.is_grpc:
+        return _grpc_reply(grpc_of_http(status), body, flag)
+    return LocalReply(status, _text_headers(body), body, flag)
 
 
 def _grpc_reply(status: int, message: bytes, flag: str) -> LocalReply:

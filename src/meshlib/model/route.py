@@ -65,7 +65,7 @@ class WeightedCluster:
         weight: Share relative to the sum; above 0 unless it is the only one.
         request_headers: Applied before the route's own.
         response_headers: Applied before the route's own.
-        host_rewrite: New authority for this destination, or None.
+        host_rewrite: New authority for this destination, or None; the route's own wins.
         path_rewrite: As in ``Forward``, for this destination; None leaves the route's rewrite in force.
         regex_rewrite: Instead of ``path_rewrite``.
     """
@@ -108,6 +108,7 @@ class Forward:
         host_rewrite: New authority, or None to keep the caller's.
         host_from_header: New authority: the value of that request header, where it is there.
         host_from_path: New authority: the path without its query after this substitution.
+        append_forwarded_host: Tell the server in ``x-forwarded-host`` which authority was rewritten.
         mirrors: Drawn independently.
         hash_keys: Consistent-hash keys of the destinations' policies, in order.
         max_stream_duration: Seconds for the whole stream (gRFC A31), None is none.
@@ -128,6 +129,7 @@ class Forward:
     missing_cluster: DirectResponse | None = None
     host_from_header: str | None = None
     host_from_path: RegexRewrite | None = None
+    append_forwarded_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,13 @@ class Actions:
         cluster: Destination -> cluster name.
         hash_keys: Cluster name and the port that the rule names, or 0 -> where hash keys come from.
         default_retries: The mesh's ``defaultHttpRetryPolicy``.
+        tells_host: The mesh's ``proxyHeaders.xForwardedHost``: say which authority was rewritten.
     """
 
     cluster: Callable[[api.Destination], str]
     hash_keys: Callable[[str, int], tuple[HashKey, ...]]
     default_retries: api.HTTPRetry | None
+    tells_host: bool = False
 
     @property
     def retry_origin(self) -> str:
@@ -62,7 +64,7 @@ class Actions:
         if len(rule.route) == 1:
             authority = authority or authority_of(rule.route[0].headers)
         kept = [e for e in rule.route if e.destination is not None and (e.weight > 0 or not several)]
-        clusters = tuple(self._weighted(entry, several, bool(authority)) for entry in kept)
+        clusters = tuple(self._weighted(entry, several) for entry in kept)
         rewrite = rule.rewrite or api.HTTPRewrite()
         regex = rewrite.uri_regex_rewrite
         retry, hash_keys = self.policies(clusters, [_named_port(entry) for entry in kept], rule.retries)
@@ -75,6 +77,7 @@ class Actions:
             authority or None,
             tuple(self._mirrors(rule)),
             hash_keys,
+            append_forwarded_host=self.tells_host,
         )
 
     def policies(
@@ -92,14 +95,14 @@ class Actions:
         given = retries if retries is not None else self.default_retries
         return retry_policy(given, consistent_hash=hashing), tuple(key for found in keys for key in found)
 
-    def _weighted(self, entry: api.HTTPRouteDestination, several: bool, fixed: bool) -> model.WeightedCluster:
+    def _weighted(self, entry: api.HTTPRouteDestination, several: bool) -> model.WeightedCluster:
         assert entry.destination is not None
         return model.WeightedCluster(
             self.cluster(entry.destination),
             entry.weight or 1,
             request_ops(entry.headers) if several else NO_HEADERS,
             response_ops(entry.headers) if several else NO_HEADERS,
-            None if fixed else authority_of(entry.headers),
+            authority_of(entry.headers),
         )
 
     def _mirrors(self, rule: api.HTTPRoute) -> list[model.Mirror]:

@@ -207,7 +207,11 @@ class HttpHosts:
         def cluster(destination: Destination) -> str:
             return view.destination(destination, namespace, port)
 
-        return Actions(cluster, view.outbound.hash_keys, view.universe.mesh.default_http_retry_policy)
+        mesh = view.universe.mesh
+        headers = mesh.default_config.proxy_headers
+        forwarded = headers.x_forwarded_host if headers is not None else None
+        tells_host = forwarded is not None and bool(forwarded.enabled)
+        return Actions(cluster, view.outbound.hash_keys, mesh.default_http_retry_policy, tells_host)
 
     def _default(self, name: str, service: Service, number: Port) -> Claim:
         """The host of a service that no rule is for."""

@@ -67,8 +67,8 @@ def is_catch_all(match: HTTPMatchRequest) -> bool:
     return uri is None or uri == StringMatch() or uri.prefix in ("/", "") or uri.regex == ".*"
 
 
-def translate(match: HTTPMatchRequest) -> model.RouteMatch:
-    """The conditions in the model's form."""
+def translate(match: HTTPMatchRequest, *, segments: bool = False) -> model.RouteMatch:
+    """The conditions in the model's form; with ``segments`` a prefix ends where a segment of the path does."""
     headers = [
         model.HeaderMatch(f":{name}", text)
         for name in ("method", "scheme", "authority")
@@ -77,7 +77,10 @@ def translate(match: HTTPMatchRequest) -> model.RouteMatch:
     headers.extend(_header(name, value) for name, value in match.headers.items())
     headers.extend(_without(name, value) for name, value in match.without_headers.items())
     query = [model.QueryMatch(name, text_match(value)) for name, value in match.query_params.items()]
-    return model.RouteMatch(_path(match), tuple(headers), tuple(query))
+    path = _path(match)
+    if segments and path is not None and path.kind is MatchKind.PREFIX:
+        path = model.StringMatch(MatchKind.SEGMENT_PREFIX, path.value.rstrip("/"), path.ignore_case)
+    return model.RouteMatch(path, tuple(headers), tuple(query))
 
 
 def _path(match: HTTPMatchRequest) -> model.StringMatch | None:
@@ -90,8 +93,11 @@ def _path(match: HTTPMatchRequest) -> model.StringMatch | None:
 
 
 def text_match(value: StringMatch | None) -> model.StringMatch | None:
-    """A text condition in the model's form; None for presence."""
-    if value is None:
+    """A text condition in the model's form; None for presence.
+
+    The regex ``*``, which is none, asks for presence too (Istio ``isCatchAllStringMatch``).
+    """
+    if value is None or value.regex == "*":
         return None
     if value.exact is not None:
         return model.StringMatch(MatchKind.EXACT, value.exact)
@@ -109,6 +115,6 @@ def _header(name: str, value: StringMatch | None) -> model.HeaderMatch:
 def _without(name: str, value: StringMatch | None) -> model.HeaderMatch:
     """The header must be missing, or differ; a missing one is compared as an empty text."""
     text = text_match(value)
-    if text is None or (text.kind is MatchKind.REGEX and text.value == "*"):
+    if text is None:
         return model.HeaderMatch(name.lower(), None, invert=True)
     return model.HeaderMatch(name.lower(), text, invert=True, missing_as_empty=True)

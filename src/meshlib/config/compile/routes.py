@@ -73,7 +73,7 @@ def _route(
     )
     return Route(
         _name(rule, match),
-        RouteMatch() if match is None else translate(match),
+        RouteMatch() if match is None else translate(match, segments=rules.gateway_semantics),
         action,
         fault_of(rule.fault),
         requests,

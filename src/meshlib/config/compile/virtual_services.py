@@ -72,6 +72,11 @@ class MeshRules:
         """The VirtualService alone."""
         return (f"VirtualService {self.virtual_service}",)
 
+    @property
+    def gateway_semantics(self) -> bool:
+        """Whether it was made from a route of the Gateway API, whose prefixes go by whole segments."""
+        return self.resource.metadata.annotations.get("internal.istio.io/route-semantics") == "gateway"
+
     def serves(self, owner: Service | None, namespace: str) -> bool:
         """Any host, registered or not."""
         return True

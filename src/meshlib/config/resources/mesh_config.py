@@ -53,7 +53,7 @@ class MeshOutboundTrafficPolicy(Message):
             "as ALLOW_ANY: unknown hosts are resolved by the system", (OutboundTrafficMode.ALLOW_ANY_DYNAMIC_DNS,)
         ),
     ] = OutboundTrafficMode.REGISTRY_ONLY
-    tls: Annotated[ClientTLSSettings | None, Ignored("unknown hosts are dialled as the caller asks")] = None
+    tls: ClientTLSSettings | None = None
 
 
 class InboundTrafficMode(StrEnum):
@@ -294,7 +294,9 @@ class MeshConfig(Message):
     default_providers: Annotated[
         DefaultProviders, Ignored("spans and metrics go where OpenTelemetry is configured to send them")
     ] = DefaultProviders()
-    default_config: Annotated[ProxyConfig, ServerSide("it configures the proxy process")] = ProxyConfig()
+    default_config: Annotated[
+        ProxyConfig, Approximated("proxyHeaders.xForwardedHost counts; the rest configures the proxy process")
+    ] = ProxyConfig()
     enable_tracing: Annotated[bool, Ignored("Mesh(telemetry=False) switches spans off")] = True
     access_log_file: Annotated[str, Ignored("the access log goes to Python's logging")] = ""
     access_log_format: Annotated[str, Ignored("the access log goes to Python's logging")] = ""

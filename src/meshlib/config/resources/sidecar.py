@@ -39,7 +39,7 @@ class OutboundTrafficPolicy(Message):
     mode: Annotated[OutboundTrafficMode, numbered(OutboundTrafficMode.REGISTRY_ONLY, OutboundTrafficMode.ALLOW_ANY)] = (
         OutboundTrafficMode.REGISTRY_ONLY
     )
-    egress_proxy: Annotated[Destination | None, Ignored("deprecated: unknown hosts are dialled")] = None
+    egress_proxy: Destination | None = None
 
 
 class CaptureMode(StrEnum):

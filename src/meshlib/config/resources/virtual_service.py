@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
-from meshlib.config.resources.support import Ignored
+from meshlib.config.resources.support import Approximated, Ignored
 
 __all__ = [
     "CorsPolicy",
@@ -316,6 +316,10 @@ class VirtualServiceSpec(Message):
     hosts: list[str] = Field(default_factory=list)
     gateways: list[str] = Field(default_factory=list)
     http: Annotated[list[HTTPRoute], BeforeValidator(_no_nulls)] = Field(default_factory=list)
-    tls: Annotated[list[TLSRoute], Ignored("only HTTP is routed")] = Field(default_factory=list)
-    tcp: Annotated[list[TCPRoute], Ignored("only HTTP is routed")] = Field(default_factory=list)
+    tls: Annotated[list[TLSRoute], Approximated("https URLs take them, and explain; nothing dials for others yet")] = (
+        Field(default_factory=list)
+    )
+    tcp: Annotated[
+        list[TCPRoute], Approximated("URLs to such ports take them, and explain; nothing else dials yet")
+    ] = Field(default_factory=list)
     export_to: list[str] = Field(default_factory=list)

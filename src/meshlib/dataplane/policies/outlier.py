@@ -96,7 +96,7 @@ class Detector:
         return self._eject(state, now)
 
     def _count_answer(self, state: EndpointState, outcome: Outcome, now: float) -> bool:
-        status = outcome.status or 503
+        status = outcome.judged or 503
         state.consecutive_local = 0
         if not self._is_error(status, outcome.failure):
             state.consecutive_5xx = state.consecutive_gateway = 0
