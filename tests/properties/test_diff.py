@@ -14,7 +14,7 @@ from meshlib.diff import Recorded, diff
 from tests.properties.meshes import CLIENT, MESH, REQUEST, prepared, snapshot
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
-NAMES = ("virtual_service", "route", "rules", "reasons", "host_reasons", "origins")
+NAMES = ("virtual_service", "resource", "route", "rules", "reasons", "host_reasons", "origins")
 """What says how a decision came about, not what happens."""
 
 
