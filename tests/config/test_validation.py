@@ -211,3 +211,23 @@ def test_a_filter_of_access_logs_is_an_expression_of_cel(expression, words):
     path = "spec.accessLogging[0].filter.expression"
     assert list(found) == ([] if words is None else [path])
     assert words is None or words in found[path][1]
+
+
+@pytest.mark.parametrize(
+    ("field", "path", "message"),
+    [
+        ("fromHeaders: [{name: ''}]", "fromHeaders[0].name", 'expected at least 1 characters, got ""'),
+        ("fromHeaders: [{prefix: a}]", "fromHeaders[0].name", "is required"),
+        ("outputClaimToHeaders: [{header: ':a', claim: b}]", "outputClaimToHeaders[0].header", "expected a text that"),
+        ("jwksUri: a, jwks: b", "", "only one of jwksUri and jwks may be set"),
+        ("timeout: 5", "timeout", "5 is not a duration: write a text with a unit, for example '5s'"),
+        ("timeout: 1us", "timeout", "1e-06s is below the least duration, 1ms"),
+        ("jwks: '{}'", "jwks", "this is not a JSON Web Key, nor a set of them"),
+    ],
+)
+def test_bounds_of_the_schema_are_told_in_plain_words(field, path, message):
+    head = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\nspec:\n"
+    found = found_in(f"{head}  jwtRules:\n  - issuer: a\n    {field.replace(', jwks:', chr(10) + '    jwks:')}\n")
+    (where,) = found
+    assert where == f"spec.jwtRules[0].{path}".rstrip(".")
+    assert found[where][1].startswith(message)

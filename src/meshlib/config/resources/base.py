@@ -12,7 +12,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from meshlib.config.resources.yaml_lines import Lines
 
-__all__ = ["Duration", "Message", "ObjectMeta", "Origin", "Resource", "UInt32", "duration", "numbered", "one_of"]
+__all__ = [
+    "Duration",
+    "Int32",
+    "Message",
+    "ObjectMeta",
+    "Origin",
+    "Resource",
+    "UInt32",
+    "duration",
+    "numbered",
+    "one_of",
+]
 
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -51,6 +62,8 @@ Duration = Annotated[float, BeforeValidator(duration)]
 """Seconds inside, a text with a unit outside."""
 
 
+Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+"""protobuf's ``int32``."""
 UInt32 = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """protobuf's ``uint32``."""
 

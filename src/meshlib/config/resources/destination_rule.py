@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
+from meshlib.config.resources.base import Duration, Int32, Message, UInt32, numbered, one_of
 from meshlib.config.resources.selectors import WorkloadSelector
 from meshlib.config.resources.support import Ignored
 from meshlib.config.resources.virtual_service import PortSelector
@@ -159,7 +159,7 @@ class TcpKeepalive(Message):
 class TCPSettings(Message):
     """Limits of connections."""
 
-    max_connections: int = 0
+    max_connections: Int32 = 0
     connect_timeout: Duration | None = None
     tcp_keepalive: TcpKeepalive | None = None
     max_connection_duration: Duration | None = None
@@ -184,14 +184,14 @@ class Http2KeepAlive(Message):
 class HTTPSettings(Message):
     """Limits of requests."""
 
-    http1_max_pending_requests: int = 0
-    http2_max_requests: int = 0
-    max_requests_per_connection: int = 0
-    max_retries: int = 0
+    http1_max_pending_requests: Int32 = 0
+    http2_max_requests: Int32 = 0
+    max_requests_per_connection: Int32 = 0
+    max_retries: Int32 = 0
     idle_timeout: Duration | None = None
     h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(*H2UpgradePolicy)] = H2UpgradePolicy.DEFAULT
     use_client_protocol: bool = False
-    max_concurrent_streams: int = 0
+    max_concurrent_streams: Int32 = 0
     http2_keep_alive: Annotated[Http2KeepAlive | None, Ignored("HTTP/2 connections are not probed")] = None
 
 
@@ -212,8 +212,8 @@ class OutlierDetection(Message):
     consecutive_5xx_errors: UInt32 | None = None
     interval: Duration | None = None
     base_ejection_time: Duration | None = None
-    max_ejection_percent: int = 0
-    min_health_percent: int = 0
+    max_ejection_percent: Int32 = 0
+    min_health_percent: Int32 = 0
     outlier_detection_http_error_codes: list[UInt32] = Field(default_factory=list)
 
 

@@ -147,10 +147,15 @@ class PrivateKeyProvider(Message):
     _provider = one_of("cryptomb", "qat")
 
 
-class Switch(Message):
-    """Whether a header is left out, or put in."""
+class DroppedHeader(Message):
+    """A header that is added unless it is disabled."""
 
     disabled: bool | None = None
+
+
+class AddedHeader(Message):
+    """A header that is added when it is enabled."""
+
     enabled: bool | None = None
 
 
@@ -189,14 +194,14 @@ class ProxyHeaders(Message):
 
     forwarded_client_cert: _ForwardClientCert = ForwardClientCertDetails.UNDEFINED
     set_current_client_cert_details: SetCurrentClientCertDetails | None = None
-    request_id: Switch | None = None
+    request_id: DroppedHeader | None = None
     server: ServerHeader | None = None
-    attempt_count: Switch | None = None
-    envoy_debug_headers: Switch | None = None
+    attempt_count: DroppedHeader | None = None
+    envoy_debug_headers: DroppedHeader | None = None
     metadata_exchange_headers: MetadataExchangeHeaders | None = None
     preserve_http1_header_case: bool | None = None
-    x_forwarded_host: Switch | None = None
-    x_forwarded_port: Switch | None = None
+    x_forwarded_host: AddedHeader | None = None
+    x_forwarded_port: AddedHeader | None = None
 
 
 class RemoteService(TracerAddress):
@@ -221,10 +226,36 @@ class SDS(Message):
     k8s_sa_jwt_path: str = ""
 
 
+class ConnectionProfile(StrEnum):
+    """Which defaults of limits."""
+
+    SIDECAR = "SIDECAR"
+    EDGE = "EDGE"
+
+
+class HeadersWithUnderscores(StrEnum):
+    """What happens to headers whose names hold a ``_``."""
+
+    UNSPECIFIED = "HEADERS_WITH_UNDERSCORES_UNSPECIFIED"
+    ALLOW = "HEADERS_WITH_UNDERSCORES_ALLOW"
+    REJECT_REQUEST = "HEADERS_WITH_UNDERSCORES_REJECT_REQUEST"
+    DROP_HEADER = "HEADERS_WITH_UNDERSCORES_DROP_HEADER"
+
+
+class EscapedSlashes(StrEnum):
+    """What happens to paths with ``%2F``."""
+
+    UNSPECIFIED = "PATH_WITH_ESCAPED_SLASHES_UNSPECIFIED"
+    KEEP_UNCHANGED = "KEEP_UNCHANGED"
+    REJECT_REQUEST = "REJECT_REQUEST"
+    UNESCAPE_AND_REDIRECT = "UNESCAPE_AND_REDIRECT"
+    UNESCAPE_AND_FORWARD = "UNESCAPE_AND_FORWARD"
+
+
 class ConnectionSettings(Message):
     """Limits of a proxy's connections; durations in seconds."""
 
-    profile: str = "SIDECAR"
+    profile: Annotated[ConnectionProfile, numbered(*ConnectionProfile)] = ConnectionProfile.SIDECAR
     listener_per_connection_buffer_limit_bytes: int | None = None
     cluster_per_connection_buffer_limit_bytes: int | None = None
     http_idle_timeout: Duration | None = None
@@ -237,9 +268,13 @@ class ConnectionSettings(Message):
     http_max_concurrent_streams: int | None = None
     http2_initial_stream_window_size: int | None = None
     http2_initial_connection_window_size: int | None = None
-    http_headers_with_underscores_action: str = ""
+    http_headers_with_underscores_action: Annotated[HeadersWithUnderscores, numbered(*HeadersWithUnderscores)] = (
+        HeadersWithUnderscores.UNSPECIFIED
+    )
     http_merge_slashes: bool | None = None
-    http_path_with_escaped_slashes_action: str = ""
+    http_path_with_escaped_slashes_action: Annotated[EscapedSlashes, numbered(*EscapedSlashes)] = (
+        EscapedSlashes.UNSPECIFIED
+    )
     listener_connection_limit: int | None = None
     global_downstream_connection_limit: int | None = None
 

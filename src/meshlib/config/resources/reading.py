@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from meshlib.config.resources.base import Message, Origin, Resource
 from meshlib.config.resources.bounds import MAX_PROBLEMS
@@ -75,6 +76,15 @@ _WORDS = {
     "model_attributes_type": "expected a mapping",
     "missing": "is required",
 }
+_BOUNDS = {
+    "too_short": "at least {min_length} entries are needed",
+    "too_long": "at most {max_length} entries are allowed",
+    "string_too_short": "expected at least {min_length} characters",
+    "string_too_long": "expected at most {max_length} characters",
+    "string_pattern_mismatch": "expected a text that matches {pattern}",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than_equal": "expected at most {le}",
+}
 
 
 def told(error: ValidationError, field: str, name: str, origin: Origin) -> list[Problem]:
@@ -82,14 +92,20 @@ def told(error: ValidationError, field: str, name: str, origin: Origin) -> list[
     found: dict[str, Problem] = {}
     for item in error.errors(include_url=False, include_context=True)[:MAX_PROBLEMS]:
         path = _path(field, item["loc"])
-        words = _WORDS.get(item["type"])
-        if words is None:
-            words = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-            words = f"expected {words}" if item["type"] in ("enum", "literal_error") else words
-        if item["type"] not in ("missing", "value_error"):
-            words += f", got {shown(item['input'])}"
-        found.setdefault(path, schema_error(name, words, origin.source, origin.line(path), path))
+        found.setdefault(path, schema_error(name, _words(item), origin.source, origin.line(path), path))
     return [*found.values(), *_more(error.error_count(), list(found.values()))]
+
+
+def _words(item: ErrorDetails) -> str:
+    kind = item["type"]
+    if kind in _WORDS:
+        words = _WORDS[kind]
+    elif kind in _BOUNDS:
+        words = _BOUNDS[kind].format(**item["ctx"])
+    else:
+        words = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+        words = f"expected {words}" if kind in ("enum", "literal_error") else words
+    return words if kind in ("missing", "value_error") else f"{words}, got {shown(item['input'])}"
 
 
 def _more(count: int, first: list[Problem]) -> list[Problem]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
+from meshlib.config.resources.base import Duration, Int32, Message, UInt32, numbered, one_of
 from meshlib.config.resources.support import Approximated, Ignored
 
 __all__ = [
@@ -88,7 +88,7 @@ class HTTPRouteDestination(Message):
     """A destination with its share."""
 
     destination: Destination | None = None
-    weight: int = 0
+    weight: Int32 = 0
     headers: Headers | None = None
 
 
@@ -166,7 +166,7 @@ class HTTPRewrite(Message):
 class HTTPRetry(Message):
     """When to try again."""
 
-    attempts: int = 0
+    attempts: Int32 = 0
     per_try_timeout: Duration | None = None
     retry_on: str = ""
     retry_remote_localities: bool | None = None
@@ -180,7 +180,7 @@ class FaultDelay(Message):
     fixed_delay: Duration | None = None
     exponential_delay: Annotated[Duration | None, Ignored("Istio refuses it")] = None
     percentage: Percent | None = None
-    percent: int = 0
+    percent: Int32 = 0
 
     _type = one_of("fixed_delay", "exponential_delay")
 
@@ -188,7 +188,7 @@ class FaultDelay(Message):
 class FaultAbort(Message):
     """Answer instead of sending."""
 
-    http_status: int | None = None
+    http_status: Int32 | None = None
     grpc_status: str | None = None
     http2_error: Annotated[str | None, Ignored("Istio refuses it")] = Field(default=None, alias="http2Error")
     percentage: Percent | None = None
@@ -265,7 +265,7 @@ class RouteDestination(Message):
     """A destination of a TCP or TLS rule."""
 
     destination: Destination | None = None
-    weight: int = 0
+    weight: Int32 = 0
 
 
 class TLSMatchAttributes(Message):
