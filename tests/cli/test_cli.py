@@ -83,6 +83,7 @@ def test_call_goes_through_the_mesh(run):
     assert done.exit_code == 0
     assert '"name": "v1"' in done.stdout
     assert f"attempt 1 at 127.0.0.1:{run.port}: status 200" in done.stderr
+    assert "call: reviews.default.svc.cluster.local:9080 v1, 1 attempt, " in done.stderr
     refused = run("call", "http://reviews:9080/x")
     assert refused.exit_code == 1
     assert "NoRoute" in refused.stderr
@@ -95,6 +96,25 @@ def test_config_shows_what_was_compiled(run, what):
     assert "reviews.default.svc.cluster.local" in done.stdout
     assert json.loads(done.stdout)
     assert run("config", what).exit_code == 0
+
+
+def test_config_tells_what_was_left_out_and_where_values_stand(run, tmp_path):
+    extra = tmp_path / "policy.yaml"
+    extra.write_text(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: pool}\n"
+        "spec: {host: other, trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}}}\n---\n" + service("other")
+    )
+    clusters = json.loads(run("config", "clusters", "--output", "json", "--config", str(extra)).stdout)
+    (other,) = [each for each in clusters if "other" in each["cluster"]]
+    assert other["set"]["connectionPool.tcp.maxConnections"] == {
+        "value": 5,
+        "origin": "DestinationRule default/pool spec.trafficPolicy.connectionPool.tcp.maxConnections",
+    }
+    assert "maxConnections 5" in run("config", "clusters", "--config", str(extra)).stdout
+    labelled = json.loads(run("config", "endpoints", "--output", "json").stdout)
+    assert {each["left_out"] for each in labelled} == {""}
+    routes = json.loads(run("config", "routes", "--output", "json").stdout)
+    assert "not tried: sourceLabels app=web are not the client's (none)" in {each["action"] for each in routes}
 
 
 def test_the_demo_proves_what_it_claims():

@@ -108,9 +108,9 @@ def test_without_traffic_the_compiled_objects_are_compared(run):
     assert lines[0] == "hosts"
     assert "          timeout  1.0 -> 2.0  VirtualService default/reviews spec.http[1].timeout" in lines
     assert "      - 10.0.0.2:9080" in lines
-    assert lines[-1] == "1 hosts, 1 sets of endpoints change"
+    assert lines[-1] == "2 hosts, 1 set of endpoints differ"
     done = run(("timeout: 1s", "timeout: 2s"), traffic=None, more=("--output", "json"))
-    assert [each["change"] for each in json.loads(done.stdout)["hosts"]] == ["changed"]
+    assert [each["change"] for each in json.loads(done.stdout)["hosts"]] == ["changed", "changed"]
 
 
 def test_the_caller_counts(run):

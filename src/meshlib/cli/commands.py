@@ -113,7 +113,7 @@ def call(
         if verbose:
             decision = _usable(lambda: mesh.explain(method, url, _headers(headers)))
             show.decision(decision, method, url)
-            mesh.observer = Attempts(mesh.observer, show.attempt)
+            mesh.observer = Attempts(mesh.observer, show.attempt, show.call)
         with MeshClient(mesh, timeout=timeout) as client:
             try:
                 response = client.request(method, url, headers=_headers(headers), content=data)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from meshlib.dataplane.decision import Decision, DecisionDestination, RuleVerdict
 from meshlib.model.informed import BUILT_IN, PolicyValue
 
-__all__ = ["decision_lines", "spelled"]
+__all__ = ["blocks", "decision_lines", "place", "spelled"]
 
 _RULES = 12
 """Rules shown in full; of longer lists the last ones before the match are."""
@@ -198,7 +198,7 @@ def _policies(destinations: Sequence[DecisionDestination]) -> Iterator[tuple[str
     """What objects set, block by block; the same for several destinations is said once."""
     owners: dict[tuple[str, str, str], list[str]] = {}
     for destination in destinations:
-        for (block, origin), values in _blocks(destination.policy).items():
+        for (block, origin), values in blocks(destination.policy).items():
             key = (block, ", ".join(values), origin)
             owners.setdefault(key, []).append(destination.subset or destination.host)
     for (block, words, origin), names in owners.items():
@@ -206,7 +206,7 @@ def _policies(destinations: Sequence[DecisionDestination]) -> Iterator[tuple[str
         yield block if everywhere else f"{block} of {', '.join(names)}", words, origin
 
 
-def _blocks(policy: Sequence[PolicyValue]) -> dict[tuple[str, str], list[str]]:
+def blocks(policy: Sequence[PolicyValue]) -> dict[tuple[str, str], list[str]]:
     """(Block, its origin) -> values in words; values of one block may stand in several objects."""
     found: dict[tuple[str, str], list[str]] = {}
     for value in policy:
@@ -227,6 +227,15 @@ def spelled(field: str, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def place(name: str) -> str:
+    """``outbound|9080|v2|reviews.default...`` as ``reviews.default...:9080 v2``; other places as they are."""
+    parts = name.split("|")
+    if len(parts) != 4:
+        return name
+    host, space, state = parts[3].partition(" ")
+    return f"{host}:{parts[1]}" + (f" {parts[2]}" if parts[2] else "") + space + state
 
 
 def _also(given: Decision) -> Iterator[str]:

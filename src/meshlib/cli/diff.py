@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from meshlib.cli.decision import place
 from meshlib.diff import Alarm, Diff, Recorded, RequestGroup, Traffic, diff, read_traffic
 from meshlib.diff.result import Change, Kind, ObjectChange, Side
 
@@ -18,6 +19,11 @@ _OUT = Console(highlight=False, soft_wrap=True)
 _EXAMPLES = 3
 _SIGNS = {Kind.ADDED: "[green]+[/]", Kind.REMOVED: "[red]-[/]", Kind.CHANGED: "[yellow]~[/]", Kind.MOVED: "[cyan]>[/]"}
 _ALARMS = {Alarm.UNROUTED: "UNROUTED", Alarm.LEAVES_MESH: "LEAVES THE MESH"}
+_NAMES = {
+    "host": ("host", "hosts"),
+    "cluster": ("cluster", "clusters"),
+    "endpoints": ("set of endpoints", "sets of endpoints"),
+}
 _LONGEST = 110
 
 
@@ -105,15 +111,6 @@ def _side(side: Side) -> str:
     return _cut(" | ".join(part for part in (side.rule, shares, side.why) if part), 3 * _LONGEST)
 
 
-def place(name: str) -> str:
-    """``outbound|9080|v2|reviews.default...`` as ``reviews.default...:9080 v2``; other places as they are."""
-    parts = name.split("|")
-    if len(parts) != 4:
-        return name
-    host, space, state = parts[3].partition(" ")
-    return f"{host}:{parts[1]}" + (f" {parts[2]}" if parts[2] else "") + space + state
-
-
 def _change(change: Change) -> str:
     field, _, cluster = change.field.partition(" of ")
     name = f"{field} of {place(cluster)}" if cluster else field
@@ -174,15 +171,25 @@ def _objects(found: Diff) -> Iterator[str]:
         mine = [each for each in objects if each.what == what]
         if mine:
             yield f"[bold]{title}[/]"
-        for each in mine:
-            yield from _object(each)
-    counts = [(what, sum(each.what == what for each in objects)) for what in ("host", "cluster", "endpoints")]
-    names = {"host": "hosts", "cluster": "clusters", "endpoints": "sets of endpoints"}
-    yield ", ".join(f"{count} {names[what]}" for what, count in counts if count) + " change"
+        for alike in _alike(mine):
+            yield from _object(alike[0], ", ".join(_name(each) for each in alike))
+    counts = [(what, sum(each.what == what for each in objects)) for what in _NAMES]
+    yield ", ".join(f"{count} {_NAMES[what][count > 1]}" for what, count in counts if count) + " differ"
 
 
-def _object(each: ObjectChange) -> Iterator[str]:
-    name = each.name if each.what == "host" else place(each.name)
+def _alike(objects: Sequence[ObjectChange]) -> list[list[ObjectChange]]:
+    """Objects that changed in the same way are told together."""
+    found: dict[str, list[ObjectChange]] = {}
+    for each in objects:
+        found.setdefault(repr((each.kind, each.changes, each.rules)), []).append(each)
+    return list(found.values())
+
+
+def _name(each: ObjectChange) -> str:
+    return each.name if each.what == "host" else place(each.name)
+
+
+def _object(each: ObjectChange, name: str) -> Iterator[str]:
     yield f"  {_SIGNS[each.kind]} {escape(name)}" + (f"  [dim]{each.kind.value}[/]" if not each.rules else "")
     if each.what == "endpoints":
         yield from (f"      {_endpoint(change)}" for change in each.changes)
