@@ -20,7 +20,7 @@ from typing import Annotated
 from pydantic import Field
 
 from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
-from meshlib.config.resources.support import Ignored
+from meshlib.config.resources.support import Carried
 
 __all__ = [
     "BreakerScope",
@@ -36,9 +36,6 @@ __all__ = [
     "RateLimitUnit",
     "TcpCheck",
 ]
-
-
-_NOT_YET = Ignored("it is compiled to a value that calls do not obey yet")
 
 
 class BreakerScope(StrEnum):
@@ -222,9 +219,17 @@ class ClientPolicySpec(Message):
 
     hosts: list[str] = Field(default_factory=list)
     subsets: list[str] = Field(default_factory=list)
-    circuit_breaker: Annotated[CircuitBreaker | None, _NOT_YET] = None
+    circuit_breaker: Annotated[
+        CircuitBreaker | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.breaker")
+    ] = None
     retry_budget: ClientRetryBudget | None = None
-    health_check: Annotated[HealthCheck | None, _NOT_YET] = None
-    rate_limit: Annotated[RateLimit | None, _NOT_YET] = None
-    hedge: Annotated[Hedge | None, _NOT_YET] = None
-    faults_below_retries: Annotated[bool, _NOT_YET] = False
+    health_check: Annotated[
+        HealthCheck | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.health_check")
+    ] = None
+    rate_limit: Annotated[
+        RateLimit | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.rate_limit")
+    ] = None
+    hedge: Annotated[Hedge | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.hedge")] = None
+    faults_below_retries: Annotated[
+        bool, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.faults_below_retries")
+    ] = False

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from meshlib.config.resources.base import Duration, Int32, Message, UInt32, numbered, one_of
 from meshlib.config.resources.selectors import WorkloadSelector
-from meshlib.config.resources.support import Ignored
+from meshlib.config.resources.support import Approximated, Carried, Ignored
 from meshlib.config.resources.virtual_service import PortSelector
 
 __all__ = [
@@ -121,7 +121,8 @@ class ZoneAwareLoadBalancerSetting(Message):
     failover: list[LocalityFailover] = Field(default_factory=list)
     failover_priority: list[str] = Field(default_factory=list)
     min_cluster_size: Annotated[
-        Annotated[int, Field(ge=1)] | None, Ignored("zone-aware routing inside a region is not done")
+        Annotated[int, Field(ge=1)] | None,
+        Carried("traffic is not balanced by zone inside a region yet", into="policy.LoadBalancer.zone_aware"),
     ] = None
     enabled: bool | None = None
 
@@ -141,8 +142,13 @@ class LoadBalancerSettings(Message):
     consistent_hash: ConsistentHashLB | None = None
     locality_lb_setting: LocalityLoadBalancerSetting | None = None
     zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
-    warmup_duration_secs: Duration | None = None
-    warmup: WarmupConfiguration | None = None
+    warmup_duration_secs: Annotated[
+        Duration | None, Carried("new endpoints take their full share at once", into="policy.LoadBalancer.slow_start")
+    ] = None
+    warmup: Annotated[
+        WarmupConfiguration | None,
+        Carried("new endpoints take their full share at once", into="policy.LoadBalancer.slow_start"),
+    ] = None
 
     _policy = one_of("simple", "consistent_hash")
     _warmup = one_of("warmup_duration_secs", "warmup")
@@ -191,8 +197,16 @@ class HTTPSettings(Message):
     idle_timeout: Duration | None = None
     h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(*H2UpgradePolicy)] = H2UpgradePolicy.DEFAULT
     use_client_protocol: bool = False
-    max_concurrent_streams: Int32 = 0
-    http2_keep_alive: Annotated[Http2KeepAlive | None, Ignored("HTTP/2 connections are not probed")] = None
+    max_concurrent_streams: Annotated[
+        Int32,
+        Carried(
+            "the server alone limits the streams of a connection", into="policy.ConnectionPool.max_concurrent_streams"
+        ),
+    ] = 0
+    http2_keep_alive: Annotated[
+        Http2KeepAlive | None,
+        Carried("HTTP/2 connections are not probed yet", into="policy.ConnectionPool.http2_keepalive"),
+    ] = None
 
 
 class ConnectionPoolSettings(Message):
@@ -229,11 +243,17 @@ class ClientTLSMode(StrEnum):
 class ClientTLSSettings(Message):
     """TLS towards the endpoints; an empty object is ``DISABLE``."""
 
-    mode: Annotated[ClientTLSMode, numbered(*ClientTLSMode)] = ClientTLSMode.DISABLE
+    mode: Annotated[
+        ClientTLSMode,
+        numbered(*ClientTLSMode),
+        Approximated(
+            "refused with a clear error: the process has no identity of the mesh", (ClientTLSMode.ISTIO_MUTUAL,)
+        ),
+    ] = ClientTLSMode.DISABLE
     client_certificate: str = ""
     private_key: str = ""
     ca_certificates: str = ""
-    credential_name: str = ""
+    credential_name: Annotated[str, Approximated("refused with a clear error: there is no source of secrets")] = ""
     subject_alt_names: list[str] = Field(default_factory=list)
     sni: str = ""
     insecure_skip_verify: bool | None = None
@@ -282,7 +302,9 @@ class RetryBudget(Message):
 
     percent: Annotated[float, Field(ge=0, le=100)] | None = None
     min_retry_concurrency: UInt32 = 0
-    budget_interval: Annotated[Duration | None, Ignored("only requests under way are counted")] = None
+    budget_interval: Annotated[
+        Duration | None, Carried("only requests under way are counted", into="policy.RetryBudget.interval")
+    ] = None
 
 
 class TrafficPolicy(Message):
@@ -293,8 +315,10 @@ class TrafficPolicy(Message):
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
     port_level_settings: Annotated[list[PortTrafficPolicy], Field(max_length=4096)] = Field(default_factory=list)
-    tunnel: Annotated[TunnelSettings | None, Ignored("nothing is tunnelled")] = None
-    proxy_protocol: Annotated[ProxyProtocol | None, Ignored("no PROXY header is written")] = None
+    tunnel: Annotated[TunnelSettings | None, Carried("nothing is tunnelled yet", into="cluster.Cluster.tunnel")] = None
+    proxy_protocol: Annotated[
+        ProxyProtocol | None, Carried("no PROXY header is written yet", into="policy.ConnectionPool.proxy_protocol")
+    ] = None
     retry_budget: RetryBudget | None = None
 
 

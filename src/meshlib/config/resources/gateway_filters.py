@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from meshlib.config.resources.base import Message, duration
-from meshlib.config.resources.support import Approximated
+from meshlib.config.resources.support import Ignored
 
 __all__ = [
     "AT_BACKENDS",
@@ -32,7 +32,7 @@ __all__ = [
     "RouteFilter",
 ]
 
-_REFUSED = Approximated("a filter that cannot be honoured must not be skipped: the rule answers 500")
+_REFUSED = Ignored("a filter that cannot be honoured must not be skipped: the rule answers 500")
 _DURATION = re.compile(r"(?:[0-9]{1,5}(?:h|m|s|ms)){1,4}")
 
 
@@ -119,7 +119,7 @@ class PathModifierType(StrEnum):
 class HTTPPathModifier(Message):
     """A new path, or a new beginning of it."""
 
-    type: PathModifierType
+    type: Annotated[PathModifierType, Ignored("the field that is set tells it")]
     replace_full_path: str | None = None
     replace_prefix_match: str | None = None
 

@@ -72,7 +72,7 @@ KINDS: dict[tuple[str, str], Kind] = {
     ("networking.istio.io", "ProxyConfig"): Kind(
         frozenset({"v1beta1"}), ProxyConfigSpec, support=ServerSide("it configures the proxy process")
     ),
-    ("security.istio.io", "PeerAuthentication"): Kind(_SECURITY, PeerAuthenticationSpec, support=_SERVERS),
+    ("security.istio.io", "PeerAuthentication"): Kind(_SECURITY, PeerAuthenticationSpec),
     ("security.istio.io", "RequestAuthentication"): Kind(_SECURITY, RequestAuthenticationSpec, support=_SERVERS),
     ("security.istio.io", "AuthorizationPolicy"): Kind(_SECURITY, AuthorizationPolicySpec, support=_SERVERS),
     ("telemetry.istio.io", "Telemetry"): Kind(

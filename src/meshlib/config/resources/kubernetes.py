@@ -135,7 +135,7 @@ class ContainerPort(Message):
 
     name: str = ""
     container_port: int = 0
-    protocol: str = "TCP"
+    protocol: Annotated[str, Ignored("the name and number tell which port is meant")] = "TCP"
 
 
 class Container(Message):

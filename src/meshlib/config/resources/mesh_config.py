@@ -26,7 +26,7 @@ from meshlib.config.resources.extension_providers import (
 from meshlib.config.resources.proxy_config import ProxyConfig
 from meshlib.config.resources.selectors import LabelSelector
 from meshlib.config.resources.sidecar import OutboundTrafficMode
-from meshlib.config.resources.support import Approximated, Ignored, ServerSide
+from meshlib.config.resources.support import Approximated, Carried, Ignored, ServerSide
 from meshlib.config.resources.virtual_service import HTTPRetry
 
 __all__ = [
@@ -46,13 +46,9 @@ __all__ = [
 class MeshOutboundTrafficPolicy(Message):
     """What happens to unknown hosts; an empty object is REGISTRY_ONLY. ``tls`` is for ALLOW_ANY_DYNAMIC_DNS."""
 
-    mode: Annotated[
-        OutboundTrafficMode,
-        numbered(OutboundTrafficMode.REGISTRY_ONLY, OutboundTrafficMode.ALLOW_ANY),
-        Approximated(
-            "as ALLOW_ANY: unknown hosts are resolved by the system", (OutboundTrafficMode.ALLOW_ANY_DYNAMIC_DNS,)
-        ),
-    ] = OutboundTrafficMode.REGISTRY_ONLY
+    mode: Annotated[OutboundTrafficMode, numbered(OutboundTrafficMode.REGISTRY_ONLY, OutboundTrafficMode.ALLOW_ANY)] = (
+        OutboundTrafficMode.REGISTRY_ONLY
+    )
     tls: ClientTLSSettings | None = None
 
 
@@ -258,20 +254,22 @@ class MeshConfig(Message):
     )
     locality_lb_setting: LocalityLoadBalancerSetting | None = LocalityLoadBalancerSetting(enabled=True)
     zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
-    enable_auto_mtls: bool = True
+    enable_auto_mtls: Annotated[
+        bool, Approximated("automatic mutual TLS stays plaintext: the process has no identity of the mesh", (True,))
+    ] = True
     h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)] = (
         H2UpgradePolicy.DO_NOT_UPGRADE
     )
-    dns_refresh_rate: Annotated[Duration, Ignored("names are resolved at connect time")] = 60.0
+    dns_refresh_rate: Annotated[
+        Duration, Carried("names are resolved at connect time", into="cluster.Cluster.dns_refresh")
+    ] = 60.0
     protocol_detection_timeout: Annotated[Duration, ServerSide("a client knows what it speaks")] = 0.0
     default_service_export_to: list[str] = Field(default_factory=lambda: ["*"])
     default_virtual_service_export_to: list[str] = Field(default_factory=lambda: ["*"])
     default_destination_rule_export_to: list[str] = Field(default_factory=lambda: ["*"])
     root_namespace: str = "istio-system"
-    trust_domain: Annotated[str, Ignored("there is no identity of the mesh yet")] = "cluster.local"
-    trust_domain_aliases: Annotated[list[str], Ignored("there is no identity of the mesh yet")] = Field(
-        default_factory=list
-    )
+    trust_domain: str = "cluster.local"
+    trust_domain_aliases: list[str] = Field(default_factory=list)
     ca_certificates: Annotated[list[CertificateData], Ignored("there is no identity of the mesh yet")] = Field(
         default_factory=list
     )

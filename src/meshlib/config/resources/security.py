@@ -9,6 +9,7 @@ from pydantic import Field
 
 from meshlib.config.resources.base import Duration, Message, numbered, one_of
 from meshlib.config.resources.selectors import PolicyTargetReference, WorkloadSelector
+from meshlib.config.resources.support import Carried
 
 __all__ = [
     "AuthorizationAction",
@@ -56,9 +57,28 @@ class PeerAuthenticationSpec(Message):
         port_level_mtls: Port of the workload (not of the service) -> mode.
     """
 
-    selector: WorkloadSelector | None = None
-    mtls: MutualTLS | None = None
-    port_level_mtls: Annotated[dict[int, MutualTLS], Field(min_length=1)] = Field(default_factory=dict)
+    selector: Annotated[
+        WorkloadSelector | None,
+        Carried(
+            "automatic mutual TLS stays plaintext: the process has no identity of the mesh",
+            into="endpoint.Endpoint.accepts_mtls",
+        ),
+    ] = None
+    mtls: Annotated[
+        MutualTLS | None,
+        Carried(
+            "automatic mutual TLS stays plaintext: the process has no identity of the mesh",
+            into="endpoint.Endpoint.accepts_mtls",
+        ),
+    ] = None
+    port_level_mtls: Annotated[
+        dict[int, MutualTLS],
+        Field(min_length=1),
+        Carried(
+            "automatic mutual TLS stays plaintext: the process has no identity of the mesh",
+            into="endpoint.Endpoint.accepts_mtls",
+        ),
+    ] = Field(default_factory=dict)
 
 
 class JWTHeader(Message):

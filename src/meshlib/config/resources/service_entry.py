@@ -46,7 +46,9 @@ class WorkloadEntrySpec(Message):
     address: Annotated[str, Field(max_length=256)] = ""
     ports: Annotated[dict[str, UInt32], Field(max_length=128)] = Field(default_factory=dict)
     labels: Annotated[dict[str, str], Field(max_length=256)] = Field(default_factory=dict)
-    network: Annotated[str, Field(max_length=2048)] = ""
+    network: Annotated[
+        str, Field(max_length=2048), Approximated("it orders endpoints by place; no gateway between networks is used")
+    ] = ""
     locality: Annotated[str, Field(max_length=2048)] = ""
     weight: UInt32 = 0
     service_account: Annotated[str, Field(max_length=253)] = ""
@@ -59,11 +61,7 @@ class ServiceEntrySpec(Message):
     addresses: Annotated[list[str], Field(max_length=256)] = Field(default_factory=list)
     ports: Annotated[list[ServicePort], Field(max_length=256)] = Field(default_factory=list)
     location: Annotated[Location, numbered(*Location)] = Location.MESH_EXTERNAL
-    resolution: Annotated[
-        Resolution,
-        numbered(*Resolution),
-        Approximated("as NONE: the address that the caller names is dialled", (Resolution.DYNAMIC_DNS,)),
-    ] = Resolution.NONE
+    resolution: Annotated[Resolution, numbered(*Resolution)] = Resolution.NONE
     endpoints: Annotated[list[WorkloadEntrySpec], Field(max_length=4096)] = Field(default_factory=list)
     workload_selector: LabelsSelector | None = None
     export_to: list[str] = Field(default_factory=list)

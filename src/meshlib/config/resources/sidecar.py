@@ -79,7 +79,7 @@ class IstioEgressListener(Message):
     """What the client may see; ``hosts`` are ``namespace/dnsName``."""
 
     port: SidecarPort | None = None
-    bind: Annotated[str, Ignored("a client library listens on no address")] = ""
+    bind: str = ""
     capture_mode: Annotated[CaptureMode, numbered(*CaptureMode), Ignored("a client library captures no traffic")] = (
         CaptureMode.DEFAULT
     )

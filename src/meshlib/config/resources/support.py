@@ -1,7 +1,8 @@
 """What becomes of a field, said where the field is declared: ``Annotated[int, Ignored("why")]``.
 
 A field without a mark is honoured, and a test holds that: the code that compiles or selects reads every field without
-mark, and none that is marked as ignored. A mark covers all that stands below its field.
+mark, and none that is marked as ignored; the data plane reads every value of the model that no mark names. A mark
+covers all that stands below its field.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-__all__ = ["Approximated", "Field", "Ignored", "Mark", "ServerSide", "fields_of", "mark_of", "messages_in"]
+__all__ = ["Approximated", "Carried", "Field", "Ignored", "Mark", "ServerSide", "fields_of", "mark_of", "messages_in"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,17 @@ class Ignored(Mark):
     """Nothing reads the field; ``note`` says why."""
 
     word = "ignored"
+
+
+@dataclass(frozen=True)
+class Carried(Ignored):
+    """The field is compiled into the model, and no call obeys it yet.
+
+    Attributes:
+        into: Where the model holds it, for example ``policy.SlowStart.window``; nothing reads that but ``explain``.
+    """
+
+    into: str = ""
 
 
 class Approximated(Mark):
