@@ -20,6 +20,7 @@ from meshlib.clock import SYSTEM_CLOCK, Clock
 from meshlib.config.feed import Feed, Options
 from meshlib.config.resources import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.config.validation import mesh_config_given
 from meshlib.dataplane.connections import target_of
 from meshlib.dataplane.decision import Decision
 from meshlib.dataplane.events import Observer
@@ -151,9 +152,8 @@ class Mesh:
         self._providers = _providers(sources, strict)
         self._states = [ProviderState(provider.name) for provider in self._providers]
         self._ready_timeout = ready_timeout
-        if mesh_config is not None and not isinstance(mesh_config, MeshConfig):
-            mesh_config = MeshConfig.model_validate(mesh_config)
-        self._feed = Feed(len(self._providers), Options(self.client, mesh_config, revision))
+        settings = None if mesh_config is None else mesh_config_given(mesh_config, strict=strict)
+        self._feed = Feed(len(self._providers), Options(self.client, settings, revision))
         self.state = State()
         self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.observer: Observer | None = _observer(telemetry, propagation, self.client)

@@ -7,9 +7,11 @@ import json
 import pytest
 
 from meshlib.config.resources import load_text
-from meshlib.config.validation import validate
+from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.config.validation import mesh_config_given, validate
 from meshlib.config.validation.header_format import header_value
 from meshlib.config.validation.primitives import localities
+from meshlib.errors import ConfigError
 from meshlib.model.problem import Level
 
 RULE = """apiVersion: networking.istio.io/v1
@@ -231,3 +233,15 @@ def test_bounds_of_the_schema_are_told_in_plain_words(field, path, message):
     (where,) = found
     assert where == f"spec.jwtRules[0].{path}".rstrip(".")
     assert found[where][1].startswith(message)
+
+
+def test_settings_of_the_mesh_that_are_given_in_code_are_checked_and_every_problem_is_told():
+    with pytest.raises(ConfigError) as caught:
+        mesh_config_given({"connectTimeout": "2h", "trustDomain": "-"})
+    assert [problem.path for problem in caught.value.problems] == ["connectTimeout", "trustDomain"]
+    with pytest.raises(ConfigError, match="is not a duration"):
+        mesh_config_given({"connectTimeout": 5})
+    assert mesh_config_given({"rootNamespac": "a"}).root_namespace == "istio-system"
+    with pytest.raises(ConfigError, match="did you mean 'rootNamespace'"):
+        mesh_config_given({"rootNamespac": "a"}, strict=True)
+    assert mesh_config_given(MeshConfig()) == MeshConfig()
