@@ -140,3 +140,17 @@ def requests_only(found):
     return {
         client: {key: (virtual, parts) for key, (virtual, _, parts) in hosts.items()} for client, hosts in found.items()
     }
+
+
+@bounded(40)
+@given(st.lists(worlds(), min_size=2, max_size=3), st.randoms(use_true_random=False))
+def test_what_follows_another_universe_answers_as_one_made_afresh(worlds_, random):
+    pool = [each for world in worlds_ for each in in_force(world)[0]]
+    before = None
+    for _ in range(3):
+        chosen = [each for each in pool if random.random() < 0.7]
+        names = {(each.kind, each.metadata.namespace or "default", each.metadata.name): each for each in chosen}
+        resources = list(names.values())
+        before = Universe(resources, before=before)
+        for client in CLIENTS:
+            assert _answers(before.view(client), ()) == _answers(Universe(resources).view(client), ())

@@ -17,6 +17,7 @@ from meshlib.config.resources.base import ObjectMeta, Origin, Resource
 from meshlib.config.resources.bounds import MAX_BYTES, beyond
 from meshlib.config.resources.kinds import Kind, kind_of
 from meshlib.config.resources.reading import read_message, shown, told, unknown_field
+from meshlib.config.resources.sharing import share
 from meshlib.config.resources.yaml_lines import Document, Lines, documents
 from meshlib.config.resources.yaml_values import TextError
 from meshlib.model.problem import Level, Problem, schema_error, schema_warning
@@ -135,7 +136,7 @@ def _read(value: dict[str, Any], origin: Origin, strict: bool) -> tuple[Resource
         missing = "kind" if isinstance(api_version, str) else "apiVersion"
         return None, [schema_error("", f"{missing} is missing", origin.source, origin.line(""))]
     try:
-        metadata = ObjectMeta.model_validate(value.get("metadata") or {})
+        metadata = share(ObjectMeta.model_validate(value.get("metadata") or {}))
     except ValidationError as error:
         return None, told(error, "metadata", f"{kind} {_name(value)}", origin)
     if not metadata.name:
@@ -163,7 +164,7 @@ def _with_spec(
         problems.extend(unknown_field(key, key, kind.spec, resource, strict, kind.spec) for key in stray)
     if any(problem.level is Level.ERROR for problem in problems):
         return None, problems
-    return replace(resource, spec=spec), problems
+    return replace(resource, spec=None if spec is None else share(spec)), problems
 
 
 def _name(value: dict[str, Any]) -> str:
