@@ -69,8 +69,9 @@ def test_what_moves_is_told_with_where_it_goes(run):
     assert done.output.splitlines() == [
         "10 requests (2 distinct): 9 change, 9 of them go elsewhere",
         "",
-        "9 x GET http://reviews:9080/reviews/0",
-        "    100% moves  reviews.default.svc.cluster.local:9080 v1 -> reviews.default.svc.cluster.local:9080 v2",
+        "9 requests",
+        "    9 x GET http://reviews:9080/reviews/0",
+        "    100% of them move  reviews.default.svc.cluster.local:9080 v1 -> reviews.default.svc.cluster.local:9080 v2",
     ]
 
 
@@ -78,13 +79,13 @@ def test_requests_that_lose_their_route_are_loud(run):
     done = run(("prefix: /reviews", "prefix: /ratings"))
     lines = done.output.splitlines()
     assert lines[1] == "9 UNROUTED"
-    assert lines[3] == "UNROUTED  9 x GET http://reviews:9080/reviews/0"
+    assert lines[3:5] == ["UNROUTED  9 requests", "    9 x GET http://reviews:9080/reviews/0"]
     assert "uri is '/reviews/0', wanted prefix '/ratings'" in done.output
 
 
 def test_values_are_told_with_the_field_they_stand_in(run):
     done = run(("timeout: 1s", "timeout: 2s"))
-    assert "    timeout_s  1.0 -> 2.0  VirtualService default/reviews spec.http[1].timeout" in done.output.splitlines()
+    assert "    timeout  1s -> 2s  VirtualService default/reviews spec.http[1].timeout" in done.output.splitlines()
 
 
 def test_json_lists_the_requests(run):
@@ -106,7 +107,7 @@ def test_without_traffic_the_compiled_objects_are_compared(run):
     assert done.exit_code == 1
     lines = done.output.splitlines()
     assert lines[0] == "hosts"
-    assert "          timeout  1.0 -> 2.0  VirtualService default/reviews spec.http[1].timeout" in lines
+    assert "          timeout  1s -> 2s  VirtualService default/reviews spec.http[1].timeout" in lines
     assert "      - 10.0.0.2:9080" in lines
     assert lines[-1] == "2 hosts, 1 set of endpoints differ"
     done = run(("timeout: 1s", "timeout: 2s"), traffic=None, more=("--output", "json"))

@@ -240,7 +240,7 @@ def place(name: str) -> str:
 
 def _also(given: Decision) -> Iterator[str]:
     """What a reader might overlook: who lost the host, and remarks that no section shows."""
-    told = given.action in ("none", "passthrough")
+    told = given.action in ("none", "passthrough") and not given.rules
     yield from (line for line in given.host_reasons if told or "passed over" in line)
     if told:
         yield from given.reasons[len(given.rules) :]

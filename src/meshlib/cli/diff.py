@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from meshlib.cli.decision import place
+from meshlib.cli.decision import place, spelled
 from meshlib.diff import Alarm, Diff, Recorded, RequestGroup, Traffic, diff, read_traffic
 from meshlib.diff.result import Change, Kind, ObjectChange, Side
 
@@ -86,12 +86,13 @@ def _summary(found: Diff) -> Iterator[str]:
 
 def _group(group: RequestGroup) -> Iterator[str]:
     alarm = f"[bold red]{_ALARMS[group.alarm]}[/]  " if group.alarm is not None else ""
-    first, others = group.requests[0][0], len(group.requests) - 1
-    yield f"{alarm}[bold]{group.count} x[/] {_request(first)}" + (f"  and {others} more like it" if others else "")
-    for recorded, count in group.requests[1:_EXAMPLES]:
+    yield f"{alarm}[bold]{group.count} requests[/]"
+    for recorded, count in group.requests[:_EXAMPLES]:
         yield f"    [dim]{count} x {_request(recorded)}[/]"
+    if len(group.requests) > _EXAMPLES:
+        yield f"    [dim]and {len(group.requests) - _EXAMPLES} more like these[/]"
     for source, target, percent in group.moves:
-        yield f"    {percent:g}% moves  {escape(place(source))} -> {escape(place(target))}"
+        yield f"    {percent:g}% of them move  {escape(place(source))} -> {escape(place(target))}"
     if group.old.rule != group.new.rule or group.alarm is not None:
         yield f"    before   {escape(_side(group.old))}"
         yield f"    after    {escape(_side(group.new))}"
@@ -112,7 +113,7 @@ def _side(side: Side) -> str:
 
 
 def _change(change: Change) -> str:
-    field, _, cluster = change.field.partition(" of ")
+    field, _, cluster = change.field.removesuffix("_s").partition(" of ")
     name = f"{field} of {place(cluster)}" if cluster else field
     old, new = change.old, change.new
     if field == "endpoints" and _texts(old) and _texts(new):
@@ -123,16 +124,18 @@ def _change(change: Change) -> str:
         keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
         words = ", ".join(f"{key} {_value(old.get(key))} -> {_value(new.get(key))}" for key in keys)
         return f"{escape(name)}  {escape(words)}{origin}"
-    return f"{escape(name)}  {escape(_value(old))} -> {escape(_value(new))}{origin}"
+    return f"{escape(name)}  {escape(_value(old, field))} -> {escape(_value(new, field))}{origin}"
 
 
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, field: str = "") -> str:
     if value is None or value == {} or value == []:
         return "none"
+    if isinstance(value, bool | int | float):
+        return spelled(field, value)
     if _texts(value):
         return _cut(", ".join(map(_share, value)), 2 * _LONGEST)
     return _cut(value if isinstance(value, str) else json.dumps(value))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from meshlib.dataplane.decision import Decision, DecisionDestination
+from meshlib.dataplane.decision import Decision, DecisionDestination, headers_dict
 
 __all__ = ["NO_ROUTE", "PASSTHROUGH", "Effects", "effects", "failing", "moves"]
 
@@ -21,8 +21,8 @@ PASSTHROUGH = "straight to its address"
 NO_ENDPOINT = " (no endpoint)"
 NO_CLUSTER = " (does not exist)"
 _NOTHING = 1e-6
-_DERIVED = frozenset({"x-envoy-expected-rq-timeout-ms", "x-envoy-original-path"})
-"""Headers that repeat the timeout and the path."""
+_DERIVED = frozenset({"x-envoy-expected-rq-timeout-ms", "x-envoy-original-host", "x-envoy-original-path"})
+"""Headers that repeat the timeout, the host and the path."""
 
 
 def effects(decision: Decision) -> Effects:
@@ -37,7 +37,7 @@ def effects(decision: Decision) -> Effects:
         "delay": (details.get("fault") or {}).get("delay"),
         "mirrors": details.get("mirrors") or [],
         "head": _by_cluster(decision, _head),
-        "response_headers": _by_cluster(decision, _response) or (details.get("headers") or {}).get("response"),
+        "response_headers": _by_cluster(decision, _response) or _said((details.get("headers") or {}).get("response")),
         "hash_key": (details.get("hash_key") or {}).get("sources"),
         "endpoints": _by_cluster(decision, _endpoints),
         "policy": _by_cluster(decision, _policy),
@@ -105,9 +105,14 @@ def _head(decision: Decision, destination: DecisionDestination) -> Any:
 
 
 def _response(decision: Decision, destination: DecisionDestination) -> Any:
-    own = destination.to_dict()["headers"]["response"]
-    whole = (decision.details.get("headers") or {}).get("response")
-    return {"destination": own, "rule": whole} if any(own.values()) else whole
+    own = _said(headers_dict(destination.request_headers, destination.response_headers)["response"])
+    whole = _said((decision.details.get("headers") or {}).get("response"))
+    return {"destination": own, "rule": whole} if own else whole
+
+
+def _said(operations: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Header operations that do anything."""
+    return operations if operations and any(operations.values()) else None
 
 
 def _endpoints(decision: Decision, destination: DecisionDestination) -> Any:

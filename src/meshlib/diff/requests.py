@@ -85,7 +85,7 @@ def _compared(recorded: Recorded, count: int, old: Decision, new: Decision) -> R
         _side(old, before),
         _side(new, after),
         tuple(moves(before["shares"], after["shares"])),
-        tuple(_changes(before, after, new)),
+        tuple(_changes(before, after, new) if old.action == new.action else ()),
         _alarm(before["shares"], after["shares"]),
     )
 
@@ -108,6 +108,7 @@ def _side(decision: Decision, found: Effects) -> Side:
 
 
 def _changes(old: Effects, new: Effects, decision: Decision) -> Iterator[Change]:
+    """Values of two decisions of one kind; where a redirect takes the place of a route, that is all there is to say."""
     origins = decision.origins
     for name in ("timeout_s", "retries", "delay", "mirrors", "hash_key"):
         if old[name] != new[name]:
