@@ -23,7 +23,7 @@ from meshlib.errors import MeshError
 from meshlib.httpx import MeshTransport
 from meshlib.mesh import Mesh
 from meshlib.model.hosts import expand
-from meshlib.model.route import DirectResponse, Forward, MatchKind
+from meshlib.model.route import DirectResponse, Forward, MatchKind, Redirect
 from meshlib.model.snapshot import Client
 from meshlib.providers import StaticProvider
 from meshlib.testing import ManualClock, ScriptedTransport
@@ -211,6 +211,8 @@ def comparable(route):
         path = ("prefix", path.value.rstrip("/"))  # ours goes by segments, as a sidecar reads Istio's here too
     if isinstance(action, Forward):
         action = replace(action, missing_cluster=None)
+    elif isinstance(action, Redirect):
+        action = replace(action, port=action.port or None)  # without a port, Istio keeps that of the Host header
     elif isinstance(action, DirectResponse):
         action = replace(action, grpc_status=None)
     if cors is not None:

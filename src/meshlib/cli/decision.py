@@ -15,6 +15,8 @@ __all__ = ["blocks", "decision_lines", "place", "spelled"]
 _RULES = 12
 """Rules shown in full; of longer lists the last ones before the match are."""
 _ENDPOINTS = 6
+_REMARKS = ("the rule is lent", "destination ", "backendRefs[", "mirror ", "filters of type", "no backend ")
+"""How notes on a rule begin that no section shows."""
 _COLOURS = {"route": "green", "redirect": "cyan", "direct_response": "cyan", "passthrough": "yellow", "none": "red"}
 
 
@@ -244,4 +246,4 @@ def _also(given: Decision) -> Iterator[str]:
     yield from (line for line in given.host_reasons if told or "passed over" in line)
     if told:
         yield from given.reasons[len(given.rules) :]
-    yield from (line for line in given.reasons if line.startswith(("the rule is lent", "destination ")))
+    yield from (line for line in given.reasons if line.startswith(_REMARKS) or "are answered with" in line)

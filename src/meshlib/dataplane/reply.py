@@ -86,7 +86,7 @@ def redirect_location(action: Redirect, rewrite: PathRewrite | None, request: Re
     """The full ``Location``; the query is kept unless ``action.path`` has its own. Source: Envoy ``newUri``."""
     scheme = action.scheme or request.scheme
     host = action.authority or _kept_host(action, scheme, request)
-    if action.port is not None:
+    if action.port:
         host = f"{host}:{action.port}"
     path, mark, query = request.path.partition("?")
     if action.path is not None:

@@ -142,7 +142,8 @@ class Redirect:
         prefix_rewrite: Replaces the matched prefix. None keeps.
         regex_rewrite: Instead of the two above.
         authority: New host, None keeps.
-        port: New port, written whatever it is; None keeps the Host header's, unless the authority or the scheme change.
+        port: New port, written whatever it is, but 0 writes none; None keeps the Host header's, unless the authority
+            or the scheme change.
         scheme: New scheme, None keeps.
         strip_query: Drop the query.
     """

@@ -18,7 +18,7 @@ from meshlib.model.informed import BUILT_IN
 from meshlib.model.policy import Abort, Delay, Fault, HashKey, RetryPolicy
 from meshlib.model.route import NO_HEADERS
 
-__all__ = ["Actions", "fault_of", "parts_per_million", "redirect_of"]
+__all__ = ["Actions", "fault_of", "parts_per_million"]
 
 _MILLION = 1_000_000
 
@@ -50,7 +50,7 @@ class Actions:
         """The action, and the header operations of the rule's own level."""
         requests, responses = request_ops(rule.headers), response_ops(rule.headers)
         if rule.redirect is not None:
-            return redirect_of(rule.redirect, port), requests, responses
+            return _redirect(rule.redirect, port), requests, responses
         if rule.direct_response is not None:
             return _direct_response(rule.direct_response), requests, responses
         if len(rule.route) == 1:
@@ -144,7 +144,7 @@ def fault_of(given: api.HTTPFaultInjection | None) -> Fault | None:
     return Fault(delay, abort)
 
 
-def redirect_of(given: api.HTTPRedirect, port: int) -> model.Redirect:
+def _redirect(given: api.HTTPRedirect, port: int) -> model.Redirect:
     """A redirect for requests on ``port``; ``FROM_PROTOCOL_DEFAULT`` names no port, which is what Envoy does."""
     chosen: int | None = given.port or None
     if chosen is None and given.derive_port is api.RedirectPortSelection.FROM_REQUEST_PORT:

@@ -1,8 +1,7 @@
 """Filters of Gateway API rules, in the words that VirtualServices are compiled from, and path rewrites in the model's.
 
 Source: Istio ``conversion.go`` (``createHeadersFilter``, ``createRedirectFilter``, ``createRewriteFilter``,
-``createCorsFilter``): redirects are 302 and name the scheme's default port when only a scheme is given, else the
-request's; preflights of other origins are answered here.
+``createCorsFilter``): preflights of other origins are answered here. The port of a redirect is Gateway API's rule.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import re
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from meshlib.config.compile.actions import redirect_of
 from meshlib.config.compile.cors import cors_of
 from meshlib.config.resources import virtual_service as api
 from meshlib.config.resources.gateway_filters import (
@@ -31,6 +29,7 @@ __all__ = ["Filters", "mirror_percent", "path_rewrite", "read_filters", "redirec
 
 _ANY_ORIGIN = r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+"
 _WHOLE_PATH = "/.*"
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(slots=True)
@@ -137,18 +136,13 @@ def _literal(text: str) -> str:
 
 
 def redirect(given: HTTPRequestRedirectFilter, port: int, *, root: bool) -> Redirect:
-    """A redirect for requests on ``port``."""
-    selection = api.RedirectPortSelection
-    derived = selection.FROM_PROTOCOL_DEFAULT if given.scheme else selection.FROM_REQUEST_PORT
-    made = redirect_of(
-        api.HTTPRedirect(
-            redirect_code=given.status_code,
-            authority=given.hostname or "",
-            scheme=given.scheme or "",
-            port=given.port,
-            derive_port=derived if given.port is None else None,
-        ),
-        port,
+    """A redirect for requests on ``port``; a scheme brings its own port, and default ports are not written."""
+    chosen = given.port or (_PORTS[given.scheme] if given.scheme is not None else port)
+    made = Redirect(
+        given.status_code,
+        authority=given.hostname,
+        port=0 if chosen == _PORTS[given.scheme or "http"] else chosen,
+        scheme=given.scheme,
     )
     if given.path is not None and given.path.replace_full_path is not None:
         return replace(made, path=given.path.replace_full_path or None)
