@@ -134,7 +134,8 @@ def ejections(world: World) -> Iterator[Problem]:
             sizes = list(_sizes(world, rules.host(item), labels))
             if sizes and all(percent * size < 100 for size in sizes):
                 most = max(sizes)
-                message = f"maxEjectionPercent {percent} of {most} endpoints is less than one: none is ever ejected"
+                what = f"{most} endpoints" if most > 1 else "1 endpoint"
+                message = f"maxEjectionPercent {percent} of {what} is less than one: none is ever ejected"
                 field = "maxEjectionPercent" if "maxEjectionPercent" in detection else ""
                 where = f"{path}.outlierDetection"
                 yield item.report("MESH007", f"{where}.{field}" if field else where, message)

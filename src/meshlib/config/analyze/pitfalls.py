@@ -43,7 +43,8 @@ def retries(world: World) -> Iterator[Problem]:
     """``retries`` without ``attempts``: it switches retries off, the built-in ones included."""
     for item, path, rule in _rules(world):
         given = rule.get("retries")
-        if isinstance(given, Mapping) and "attempts" not in given:
+        refused = any(each.path.startswith(f"{path}.retries") for each in world.problems[id(item.resource)])
+        if isinstance(given, Mapping) and "attempts" not in given and not refused:
             message = "without attempts nothing is tried again, not even what Istio retries by itself"
             yield item.report("MESH005", f"{path}.retries", message)
 

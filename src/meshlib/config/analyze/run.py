@@ -48,7 +48,9 @@ def _schema(world: World) -> Iterator[Problem]:
 def _not_honoured(world: World) -> Iterator[Problem]:
     """What meshlib does not do, or does in another way; loading has told of unknown fields."""
     for item in world.items:
-        yield from (problem for problem in fields_and_kinds(item.resource) if problem.message != UNKNOWN_FIELD)
+        yield from (
+            problem for problem in fields_and_kinds(item.resource) if not problem.message.endswith(UNKNOWN_FIELD)
+        )
 
 
 _NOT_HONOURED = "meshlib.NotHonoured"
@@ -127,7 +129,7 @@ def analyze(
     not_honoured: bool = True,
     now: datetime | None = None,
 ) -> list[Problem]:
-    """What ``istioctl analyze`` would say of these objects, as if they were all there is. Pure.
+    """What ``istioctl analyze`` would say of these objects, as if they were all there is. Pure, but for ``now``.
 
     Args:
         resources: The objects.

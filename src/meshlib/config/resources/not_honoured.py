@@ -23,7 +23,7 @@ FIELD_NOT_HONOURED = ("MESH010", "FieldNotHonoured")
 KIND_NOT_HONOURED = ("MESH011", "KindNotHonoured")
 _GROUPS = (".istio.io", "gateway.networking.k8s.io", ".gateway.networking.k8s.io", "meshlib.dev")
 _UNKNOWN = Ignored("meshlib does not know this field")
-UNKNOWN_FIELD = f"{_UNKNOWN.word}: {_UNKNOWN.note}"
+UNKNOWN_FIELD = _UNKNOWN.note
 
 
 def not_honoured(resource: Resource[Any]) -> list[Problem]:
@@ -36,9 +36,13 @@ def not_honoured(resource: Resource[Any]) -> list[Problem]:
         return list(fields_not_honoured(config, resource, PATH)) if config is not None else []
     kind = kind_of(resource.api_version, resource.kind) if isinstance(resource.spec, BaseModel) else None
     if kind is None:
-        return [_kind(resource, f"{resource.api_version} is not modelled: it has no effect")] if _ours(resource) else []
+        return (
+            [_kind(resource, f"{resource.api_version} is not modelled, so this has no effect")]
+            if _ours(resource)
+            else []
+        )
     if kind.support is not None:
-        return [_kind(resource, f"{kind.support.word}: {kind.support.note}")]
+        return [_kind(resource, f"{resource.kind} is {kind.support.word}: {kind.support.note}")]
     return list(fields_not_honoured(resource.spec, resource, kind.field)) if kind.istio else []
 
 
@@ -49,14 +53,14 @@ def _ours(resource: Resource[Any]) -> bool:
 
 def _kind(resource: Resource[Any], message: str) -> Problem:
     origin = resource.origin
-    return Problem(*KIND_NOT_HONOURED, Level.INFO, resource.id, message, origin.source, origin.line("kind"), "")
+    return Problem(*KIND_NOT_HONOURED, Level.INFO, resource.id, message, origin.source, origin.line("kind"), "kind")
 
 
 def fields_not_honoured(message: BaseModel, resource: Resource[Any], path: str) -> Iterator[Problem]:
     """The fields of a message at ``path`` of an object."""
     origin = resource.origin
     for field, mark in _marked(message, path):
-        text = f"{mark.word}: {mark.note}"
+        text = f"{field.rpartition('.')[2]} is {mark.word}: {mark.note}"
         yield Problem(*FIELD_NOT_HONOURED, Level.INFO, resource.id, text, origin.source, origin.line(field), field)
 
 
