@@ -1,6 +1,7 @@
 """The one clock of the library: monotonic seconds, injected wherever time matters.
 
-Wall-clock time is used for nothing but certificates and logs, so a step of the system clock changes no timer.
+Wall-clock time is used for nothing but certificates, logs and headers that ask for it (``%START_TIME%``), so a step of
+the system clock changes no timer.
 """
 
 from __future__ import annotations
@@ -8,7 +9,10 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-__all__ = ["SYSTEM_CLOCK", "Clock", "SystemClock"]
+__all__ = ["SYSTEM_CLOCK", "Clock", "SystemClock", "wall"]
+
+wall = time.time
+"""Unix seconds, for what people read."""
 
 
 class Clock(Protocol):

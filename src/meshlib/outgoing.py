@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from meshlib.clock import wall
 from meshlib.dataplane.request import Request, is_grpc
 from meshlib.transport.base import Headers, Timeouts
 
@@ -76,7 +77,16 @@ class Built:
         authority = authority or url.netloc.decode("ascii")
         dialled = url.raw_host.decode("ascii").rstrip(".")
         self.core = Request(
-            request.method, scheme, authority, port, path, raw, dialled=dialled, replayable=fixed, is_grpc=grpc
+            request.method,
+            scheme,
+            authority,
+            port,
+            path,
+            raw,
+            dialled=dialled,
+            replayable=fixed,
+            is_grpc=grpc,
+            start_time=wall(),
         )
 
 

@@ -18,6 +18,7 @@ from json import dumps
 from time import perf_counter
 from typing import Any
 
+from meshlib.clock import wall
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.request import Request
 from meshlib.exchange import AsyncCallExchange, CallExchange
@@ -198,7 +199,8 @@ class Shortcut:
         raw = self._headers(split, method, body, kind, options.get("headers"))
         if raw is None:
             return None
-        core = Request(method, split.scheme, split.authority, split.port, split.path, raw, host=split.host)
+        scheme, port, now = split.scheme, split.port, wall()
+        core = Request(method, scheme, split.authority, port, split.path, raw, host=split.host, start_time=now)
         client._state = type(client._state).OPENED
         return Short(core, method.encode("ascii"), body, self._timeouts(options), self._build)
 

@@ -347,8 +347,16 @@ class Call:
         ops = self.destination.response_ops if self.destination is not None else bound.response_ops
         if ops:
             sent = self._base_headers if self._base_headers is not None else list(self.request.raw_headers)
-            headers = header_ops.apply(ops, headers, self.request, header_ops.Seen(self.request, sent, self.target))
+            seen = header_ops.Seen(self.request, sent, self.target, self._answered(headers))
+            headers = header_ops.apply(ops, headers, self.request, seen)
         return headers if bound.cors is None else bound.cors.shared(self.request, headers)
+
+    def _answered(self, headers: header_ops.Pairs) -> header_ops.Answered:
+        """The response as values of header operations see it."""
+        outcome, attempt = self.outcome, self._last
+        status = self.answer.status if self.answer is not None else outcome.status if outcome is not None else 0
+        upstream = attempt.state.key if attempt is not None else ""
+        return header_ops.Answered(headers, status, upstream, self.attempts, self.flags)
 
     def _expected(self, attempt: Attempt) -> header_ops.Pairs:
         bound = self._bound

@@ -58,8 +58,10 @@ class Destination:
         self.cluster = cluster
         self.weight = weighted.weight
         outer, coming_back = route.outer_request_headers, route.outer_response_headers
-        self.request_ops = header_ops.bind_ops(weighted.request_headers, route.request_headers, *outer)
-        self.response_ops = header_ops.bind_ops(weighted.response_headers, route.response_headers, *coming_back)
+        names = header_ops.Names(route.name, weighted.cluster)
+        sent, received = (weighted.request_headers, route.request_headers, *outer), weighted.response_headers
+        self.request_ops = header_ops.bind_ops(*sent, names=names)
+        self.response_ops = header_ops.bind_ops(received, route.response_headers, *coming_back, names=names)
         self.host_rewrite = weighted.host_rewrite
         self.tells_host = action.append_forwarded_host
         own = weighted.path_rewrite is not None or weighted.regex_rewrite is not None
@@ -116,7 +118,8 @@ class BoundRoute:
         self.destinations = destinations
         self.mirrors = mirrors
         self._cumulative = list(accumulate(destination.weight for destination in destinations))
-        self.response_ops = header_ops.bind_ops(route.response_headers, *route.outer_response_headers)
+        names = header_ops.Names(route.name)
+        self.response_ops = header_ops.bind_ops(route.response_headers, *route.outer_response_headers, names=names)
         self.cors = BoundCors(route.cors) if route.cors is not None else None
         action = route.action
         forward = action if isinstance(action, Forward) else None

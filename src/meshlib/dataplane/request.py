@@ -42,6 +42,7 @@ class Request:
         "raw_headers",
         "replayable",
         "scheme",
+        "start_time",
         "timeout",
     )
 
@@ -59,6 +60,7 @@ class Request:
         replayable: bool = True,
         timeout: float | None = None,
         is_grpc: bool = False,
+        start_time: float | None = None,
     ) -> None:
         self.method = method
         self.scheme = scheme
@@ -72,6 +74,7 @@ class Request:
         self.body_started = False
         self.timeout = timeout
         self.is_grpc = is_grpc
+        self.start_time = start_time
         self._headers: dict[str, str] | None = None
         self._repeated: dict[str, list[str]] = _NEVER
 
