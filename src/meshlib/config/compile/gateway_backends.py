@@ -14,6 +14,7 @@ from meshlib.config.resources.gateway_api import HTTPRouteRule
 from meshlib.config.resources.gateway_filters import BackendObjectReference
 from meshlib.config.resources.virtual_service import Destination, PortSelector
 from meshlib.model.cluster import cluster_name
+from meshlib.model.hosts import expand
 
 __all__ = ["destination_of", "destinations_of", "unusable"]
 
@@ -35,7 +36,7 @@ def destination_of(ref: BackendObjectReference, namespace: str, domain: str) -> 
         return "the port is missing"
     space = ref.namespace or namespace
     host = {
-        _SERVICE: f"{ref.name}.{space}.svc.{domain}",
+        _SERVICE: expand(ref.name, space, domain),
         _SERVICE_IMPORT: f"{ref.name}.{space}.svc.clusterset.local",
         _HOSTNAME: ref.name,
     }[kind]

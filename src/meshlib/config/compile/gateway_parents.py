@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.gateway_api import ParentReference
 from meshlib.config.resources.service_entry import ServiceEntrySpec
+from meshlib.model.hosts import expand
 
 if TYPE_CHECKING:
     from meshlib.config.compile.registry import Registry
@@ -40,7 +41,7 @@ class Parents:
 
     def _find(self, ref: ParentReference, namespace: str) -> Iterator[Attached]:
         if (ref.group, ref.kind) == ("", "Service"):
-            host = f"{ref.name}.{namespace}.svc.{self._domain}".lower()
+            host = expand(ref.name, namespace, self._domain)
             for service in self._registry.named(host):
                 if service.kubernetes and service.namespace == namespace:
                     yield from _ports(host, ref, {port.name: port.number for port in service.ports})
