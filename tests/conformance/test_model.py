@@ -133,7 +133,7 @@ def test_ejection_over_time(case):
         detector.watch(cluster.adopt([Endpoint(name, 80) for name in names], 0.0))
 
     watch()
-    detector.next_sweep = cluster.next_sweep = detection.interval
+    cluster.next_sweep = detection.interval
     for step in case["timeline"]:
         now = step["at_s"]
         while detector.next_sweep <= now:

@@ -52,7 +52,7 @@ class PreparedCluster:
         self._original = cluster.discovery is Discovery.ORIGINAL_DST
         self._max_requests = cluster.circuit_breaker.max_requests
         detection = cluster.outlier_detection
-        self._detector = Detector(detection, state) if detection is not None else None
+        self._detector = Detector(detection, state, rng) if detection is not None else None
         self.gate = self._bounded(cluster, state)
         self.update(assignment, now, rng)
 
@@ -74,8 +74,11 @@ class PreparedCluster:
         states = iter(self.state.adopt((e for group in assignment for e in group.endpoints), now))
         self._groups = [(group, [next(states) for _ in group.endpoints]) for group in assignment]
         self._members = list(dict.fromkeys(state for _, members in self._groups for state in members))
+        self.state.members = self._members
         if self._detector is not None:
             self._detector.watch(self._members)
+        else:
+            self.state.pardon()
         self.refresh(rng)
 
     def refresh(self, rng: random.Random) -> None:
@@ -101,16 +104,12 @@ class PreparedCluster:
 
     def _returns(self, state: EndpointState, now: float) -> bool:
         """Whether an ejected endpoint will be back with the sweep that the next pick makes."""
-        detector = self._detector
-        if detector is None or state.ejected_at is None:
-            return False
-        return detector.is_due(now) and now - state.ejected_at >= detector.term(state)
+        until = self.ejected_until(state)
+        return until is not None and until <= now
 
     def ejected_until(self, state: EndpointState) -> float | None:
-        """The earliest moment at which an ejected endpoint may come back; None when it is not out, or for good."""
-        if state.ejected_at is None or self._detector is None:
-            return None
-        return max(state.ejected_at + self._detector.term(state), self._detector.next_sweep or 0.0)
+        """When an ejected endpoint comes back; None when it is not out."""
+        return self._detector.back_at(state) if self._detector is not None else None
 
     def pick(
         self,

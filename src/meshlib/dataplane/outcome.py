@@ -106,6 +106,15 @@ class Failure(Enum):
     LOCAL = "error in this process"
 
 
+_TIMEOUTS = frozenset(
+    {
+        Failure.CONNECT_TIMEOUT,
+        Failure.READ_TIMEOUT,
+        Failure.WRITE_TIMEOUT,
+        Failure.PER_TRY_TIMEOUT,
+        Failure.DEADLINE,
+    }
+)
 _NO_ANSWER = RetryOn.SERVER_ERROR | RetryOn.GATEWAY_ERROR | RetryOn.RESET
 _CONNECT = _NO_ANSWER | RetryOn.CONNECT_FAILURE | RetryOn.RESET_BEFORE_REQUEST
 _REFUSED = _NO_ANSWER | RetryOn.REFUSED_STREAM
@@ -173,6 +182,11 @@ class Outcome:
     def ok(self) -> bool:
         """An answer below 500 that carries no bad gRPC status."""
         return self.failure is None and self.status < 500 and not self.grpc_status
+
+    @property
+    def is_timeout(self) -> bool:
+        """Nobody answered in time; whose doing that is depends on who was slow."""
+        return self.failure in _TIMEOUTS
 
     @classmethod
     def of_status(cls, status: int, *, ratelimited: bool = False, grpc_status: int | None = None) -> Outcome:

@@ -12,7 +12,9 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from meshlib.dataplane.change import Change, Tell
 from meshlib.dataplane.policies.gate import Gate
+from meshlib.dataplane.policies.outlier_rates import Results
 from meshlib.model.endpoint import Endpoint
 
 __all__ = ["ClusterState", "EndpointState", "State"]
@@ -29,9 +31,11 @@ class EndpointState:
         left_at: When discovery stopped naming it, or None while it is named.
         ejected_at: When it was ejected, or None.
         ejections: Envoy's multiplier: how often it was ejected, minus quiet sweeps.
+        ejection_jitter: Seconds that its present ejection lasts longer, drawn at random.
         consecutive_5xx: Errors in a row.
         consecutive_gateway: 502, 503, 504 in a row.
         consecutive_local: Connection-level failures in a row.
+        results: Its results since the last sweep, where rates are judged; else None.
         health_ok: Verdict of active health checks; True while there are none.
         target: The transport's note of how to reach it; the core does not look inside.
     """
@@ -43,11 +47,13 @@ class EndpointState:
         "consecutive_gateway",
         "consecutive_local",
         "ejected_at",
+        "ejection_jitter",
         "ejections",
         "endpoint",
         "health_ok",
         "key",
         "left_at",
+        "results",
         "target",
     )
 
@@ -58,10 +64,12 @@ class EndpointState:
         self.added_at = now
         self.left_at: float | None = None
         self.ejected_at: float | None = None
+        self.ejection_jitter = 0.0
         self.ejections = 0
         self.consecutive_5xx = 0
         self.consecutive_gateway = 0
         self.consecutive_local = 0
+        self.results: Results | None = None
         self.health_ok = True
         self.target: tuple[Any, Any, Any] | None = None
 
@@ -77,18 +85,33 @@ class ClusterState:
         name: The cluster's name.
         lock: Guards the counters here and those of the endpoints.
         endpoints: Key -> state, those that left within ``KEEP`` included.
+        members: Those that discovery names now, in its order.
         active: Attempts under way, their bodies included.
         retries: Retries waiting or under way.
         health_version: Grows when an endpoint is ejected or comes back, so that every picker notices.
+        next_sweep: When ejections are looked at next; None until something was reported.
     """
 
     KEEP = 300.0
     """Seconds for which an endpoint that left is remembered."""
 
-    __slots__ = ("_gate", "active", "endpoints", "health_version", "lock", "name", "next_sweep", "retries")
+    __slots__ = (
+        "_gate",
+        "_tell",
+        "active",
+        "endpoints",
+        "health_version",
+        "lock",
+        "members",
+        "name",
+        "next_sweep",
+        "retries",
+    )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, tell: Tell | None = None) -> None:
         self.name = name
+        self._tell = tell
+        self.members: list[EndpointState] = []
         self.lock = threading.Lock()
         self.endpoints: dict[str, EndpointState] = {}
         self.active = 0
@@ -96,6 +119,21 @@ class ClusterState:
         self.health_version = 0
         self.next_sweep: float | None = None
         self._gate: Gate | None = None
+
+    def changed(self, change: Change, state: EndpointState | None = None) -> None:
+        """The health of an endpoint, or of the cluster, changed: pickers are made anew, and who watches is told."""
+        self.health_version += 1
+        if self._tell is not None:
+            self._tell(self.name, state.key if state is not None else "", change)
+
+    def pardon(self) -> None:
+        """Nobody ejects any more: bring back all that are out, for no sweep will."""
+        with self.lock:
+            self.next_sweep = None
+            for state in self.endpoints.values():
+                if state.ejected_at is not None:
+                    state.ejected_at, state.ejections = None, 0
+                    self.changed(Change.RETURNED, state)
 
     def gate(self, capacity: int, max_pending: int | None) -> Gate:
         """The gate in front of this cluster's connections, with these limits from now on."""
@@ -169,11 +207,16 @@ class ClusterState:
 
 
 class State:
-    """The live state of a mesh: every cluster that was ever used."""
+    """The live state of a mesh: every cluster that was ever used.
 
-    __slots__ = ("_clusters", "_faults", "_lock")
+    Args:
+        tell: Is told of every change of health.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_clusters", "_faults", "_lock", "_tell")
+
+    def __init__(self, tell: Tell | None = None) -> None:
+        self._tell = tell
         self._lock = threading.Lock()
         self._clusters: dict[str, ClusterState] = {}
         self._faults = 0
@@ -192,7 +235,7 @@ class State:
         with self._lock:
             state = self._clusters.get(name)
             if state is None:
-                state = self._clusters[name] = ClusterState(name)
+                state = self._clusters[name] = ClusterState(name, self._tell)
             return state
 
     def clusters(self) -> list[ClusterState]:

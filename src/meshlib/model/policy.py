@@ -169,6 +169,7 @@ class OutlierDetection:
         interval: Seconds between sweeps; ejections end at a sweep only.
         base_ejection_time: Seconds out, times the number of ejections of this endpoint.
         max_ejection_time: Longest time out, seconds.
+        max_ejection_time_jitter: At most so many seconds, drawn at random, are added to each time out.
         max_ejection_percent: Percent (0..100) of all endpoints that may be out at once.
         error_codes: Statuses that count as an error instead of 5xx; empty means 5xx.
         success_rate: Envoy's success-rate detection; None is off, as Istio sets it.
@@ -185,6 +186,7 @@ class OutlierDetection:
     interval: float = 10.0
     base_ejection_time: float = 30.0
     max_ejection_time: float = 300.0
+    max_ejection_time_jitter: float = 0.0
     max_ejection_percent: int = 10
     error_codes: frozenset[int] = frozenset()
     success_rate: SuccessRate | None = None
@@ -201,22 +203,25 @@ class SuccessRate:
         request_volume: Results an endpoint needs in one interval.
         stdev_factor: See above; Envoy writes it times 1000.
         enforcing: Percent (0..100) of the verdicts that eject.
+        enforcing_local_origin: The same for local origins, where they are counted apart.
     """
 
     minimum_hosts: int = 5
     request_volume: int = 100
     stdev_factor: float = 1.9
     enforcing: int = 100
+    enforcing_local_origin: int = 100
 
 
 @dataclass(frozen=True, slots=True)
 class FailurePercentage:
-    """Eject endpoints whose failures reach ``threshold`` percent (0..100) in one interval."""
+    """Eject endpoints whose failures reach ``threshold`` percent (0..100) in one interval; see ``SuccessRate``."""
 
     threshold: int = 85
     minimum_hosts: int = 5
     request_volume: int = 50
     enforcing: int = 100
+    enforcing_local_origin: int = 0
 
 
 class BalancerKind(Enum):

@@ -20,6 +20,8 @@ def write_outlier_detection(detection: OutlierDetection, made: Any) -> None:
     made.interval.CopyFrom(duration(detection.interval))
     made.base_ejection_time.CopyFrom(duration(detection.base_ejection_time))
     made.max_ejection_time.CopyFrom(duration(detection.max_ejection_time))
+    if detection.max_ejection_time_jitter:
+        made.max_ejection_time_jitter.CopyFrom(duration(detection.max_ejection_time_jitter))
     made.max_ejection_percent.value = detection.max_ejection_percent
     _threshold(detection.consecutive_5xx, made.consecutive_5xx, made.enforcing_consecutive_5xx)
     gateway = made.consecutive_gateway_failure
@@ -41,7 +43,7 @@ def _threshold(count: int, threshold: Any, enforcing: Any) -> None:
 def _write_success_rate(detection: OutlierDetection, made: Any) -> None:
     rate = detection.success_rate
     made.enforcing_success_rate.value = 0 if rate is None else rate.enforcing
-    made.enforcing_local_origin_success_rate.value = 0
+    made.enforcing_local_origin_success_rate.value = 0 if rate is None else rate.enforcing_local_origin
     if rate is not None:
         made.success_rate_minimum_hosts.value = rate.minimum_hosts
         made.success_rate_request_volume.value = rate.request_volume
@@ -52,6 +54,7 @@ def _write_failure_percentage(detection: OutlierDetection, made: Any) -> None:
     failures = detection.failure_percentage
     if failures is not None:
         made.enforcing_failure_percentage.value = failures.enforcing
+        made.enforcing_failure_percentage_local_origin.value = failures.enforcing_local_origin
         made.failure_percentage_threshold.value = failures.threshold
         made.failure_percentage_minimum_hosts.value = failures.minimum_hosts
         made.failure_percentage_request_volume.value = failures.request_volume
