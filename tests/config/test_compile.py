@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
+from click.testing import CliRunner
 
+from meshlib.cli.commands import meshlib
 from meshlib.config.compile import Universe
-from meshlib.config.resources import load_file, load_text
+from meshlib.config.resources import load_text
 from meshlib.dataplane.explain import explain
 from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import request_of
@@ -366,13 +369,16 @@ def test_unready_endpoints_are_known_and_not_picked():
 
 @pytest.mark.parametrize("case", data_cases("samples/explain.json"))
 def test_sample_decisions(case, shared_data):
-    resources = [r for file in case["files"] for r in load_file(shared_data / file).resources]
-    universe = Universe(resources, case["namespace"])
+    """Asked of the command itself, as a user would."""
+    config = [part for file in case["files"] for part in ("--config", str(shared_data / file))]
     for probe in case["probes"]:
-        asked, wanted = probe["request"], probe["expect"]
-        source = universe.view(Client(case["namespace"], asked.get("source_labels", {})))
-        decision = ask(source, asked["url"], asked.get("method", "GET"), asked.get("headers")).to_dict()
-        _compare(decision, wanted)
+        asked = probe["request"]
+        labels = ",".join(f"{name}={value}" for name, value in asked.get("source_labels", {}).items())
+        headers = [part for pair in asked.get("headers", {}).items() for part in ("-H", ": ".join(pair))]
+        options = ["-X", asked.get("method", "GET"), "--namespace", case["namespace"], "--labels", labels, *headers]
+        result = CliRunner().invoke(meshlib, ["explain", asked["url"], *config, *options, "--output", "json"])
+        assert result.exit_code == (1 if probe["expect"].get("no_route") else 0), result.output
+        _compare(json.loads(result.stdout), probe["expect"])
 
 
 def _compare(decision, wanted):

@@ -54,21 +54,14 @@ def abort_reply(abort: Abort, request: Request) -> LocalReply:
         return LocalReply(200, _text_headers(body), body, "FI")
     if abort.grpc_status is not None:
         return _grpc_reply(abort.grpc_status, b"" if request.method == "HEAD" else body, "FI")
-    return _local(abort.http_status or 503, body, request, "FI")
+    return LocalReply(abort.http_status or 503, _text_headers(body), body, "FI")
 
 
 def direct_reply(action: DirectResponse, request: Request, flag: str = "") -> LocalReply:
-    """A fixed answer; for gRPC callers with the gRPC status that is given, else the one that the other stands for."""
+    """A fixed answer, in gRPC's form for gRPC callers where one is given."""
     if action.grpc_status is not None and request.is_grpc:
         return _grpc_reply(action.grpc_status, action.body, flag)
-    return _local(action.status, action.body, request, flag)
-
-
-def _local(status: int, body: bytes, request: Request, flag: str = "") -> LocalReply:
-    """An answer made here; callers of gRPC get the status that stands for it. Source: Envoy ``sendLocalReply``."""
-    if request.is_grpc:
-        return _grpc_reply(grpc_of_http(status), body, flag)
-    return LocalReply(status, _text_headers(body), body, flag)
+    return LocalReply(action.status, _text_headers(action.body), action.body, flag)
 
 
 def _grpc_reply(status: int, message: bytes, flag: str) -> LocalReply:
@@ -113,7 +106,7 @@ def fitted(reply: LocalReply, request: Request) -> LocalReply:
     Source: Envoy ``sendLocalReply``, ``Grpc::Utility::httpToGrpcStatus``.
     """
     if request.is_grpc and reply.grpc_status is None:
-        status = _GRPC_STATUS.get(reply.status, _UNKNOWN)
+        status = grpc_of_http(reply.status)
         headers = [pair for pair in reply.headers if pair[0] not in (b"content-type", b"content-length")]
         headers += [(b"content-type", b"application/grpc"), (b"grpc-status", b"%d" % status)]
         if reply.body and request.method != "HEAD":
@@ -122,8 +115,6 @@ def fitted(reply: LocalReply, request: Request) -> LocalReply:
     return reply._replace(body=b"") if request.method == "HEAD" else reply
 
 
-_UNKNOWN = 2
-_GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 """What ``grpc-message`` need not escape."""
 

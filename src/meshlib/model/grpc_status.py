@@ -36,5 +36,5 @@ def http_of_grpc(status: int) -> int:
 
 
 def grpc_of_http(status: int) -> int:
-    """The gRPC status of an answer in plain HTTP, as a caller of gRPC sees it; what is not listed is UNKNOWN."""
-    return 0 if status == 200 else _GRPC.get(status, 2)
+    """The gRPC status of a local answer in plain HTTP, as a caller of gRPC sees it; what is not listed is UNKNOWN."""
+    return _GRPC.get(status, 2)
