@@ -281,6 +281,23 @@ def test_clusters_and_endpoints_that_differ():
     assert keys == {"10.0.0.1:80", "10.0.0.7:80"}
 
 
+def test_ways_for_connections_differ_too():
+    port = service("db", 5432, "tcp")
+    rule = """---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: db, namespace: default}
+spec:
+  hosts: [db]
+  tcp:
+  - route: [{destination: {host: db}, weight: 90}, {destination: {host: svc}, weight: 10}]
+"""
+    old, new = BASE + "---\n" + port + rule, BASE + "---\n" + port + rule.replace("weight: 90", "weight: 40")
+    (host,) = diff(world(old), world(new)).objects
+    assert host.name == "db.default.svc.cluster.local:5432"
+    assert [change.field for change in host.rules[0].changes] == ["to"]
+
+
 def test_hosts_that_come_and_go():
     bigger = BASE + RULES + "---\n" + service("other", 80)
     found = diff(world(BASE + RULES), world(bigger))

@@ -104,7 +104,9 @@ ROUTED = merged(
     ),
     maybe(some([{"timeout": "2s"}, {"timeout": "0s"}, {"retries": {"attempts": 3}}, {"retries": {"attempts": 0}}])),
     maybe(some([{"mirror": {"host": "other"}}, {"mirrors": [{"destination": {"host": "nobody"}}]}])),
+    maybe(st.just({"corsPolicy": {"allowOrigins": [{"exact": "http://here"}], "allowMethods": ["GET"]}})),
 )
+PREFLIGHT = {"Origin": "http://here", "Access-Control-Request-Method": "GET"}
 ACTION = merged(
     st.one_of(
         ROUTED,
@@ -288,13 +290,13 @@ REQUEST = st.builds(
     lambda method, scheme, host, port, path, query, headers: request_of(
         method, f"{scheme}://{host}:{port}{path}{query}", headers
     ),
-    some(["GET", "POST"]),
+    some(["GET", "POST", "OPTIONS"]),
     some(["http", "http", "https"]),
     some([*[f"svc.{DOMAIN}"] * 5, "svc", "svc.default", "other", "www.example.com", "nowhere"]),
     some([80, 80, 80, 80, 81, 81, 82]),
     some(PATHS),
     some(["", "?q=1", "?q=2"]),
-    some([{}, {"x-one": "1"}, {"X-One": "2", "Cookie": "user=joe"}, {"x-request-id": "mine"}]),
+    some([{}, {"x-one": "1"}, {"X-One": "2", "Cookie": "user=joe"}, {"x-request-id": "mine"}, PREFLIGHT]),
 )
 
 

@@ -31,8 +31,7 @@ def fate(world: Prepared, request):
     if found["hash_key"] is not None:
         del found["hash_key"]["value"], found["hash_key"]["generated"]
     found["destinations"] = merged(found["destinations"])
-    if not found["fault"] or not found["fault"]["abort"] or not found["fault"]["abort"]["percentage"]:
-        found["fault"] = (found["fault"] or {}).get("delay")
+    found["fault"] = [part for part in (found["fault"] or {}).values() if part and part["percentage"]]
     return found
 
 

@@ -169,10 +169,14 @@ class Decision:
             "origins": dict(self.origins),
         }
 
+    def aborts(self) -> list[dict[str, Any]]:
+        """The injected aborts that such a request may meet, in their order."""
+        faults = [self.details.get("fault"), *self.details.get("further_faults", ())]
+        return [fault["abort"] for fault in faults if fault and fault["abort"]]
+
     def reachable(self) -> frozenset[tuple[str, str]]:
         """Every (cluster, endpoint) that the first attempt of such a request can meet."""
-        abort = (self.details.get("fault") or {}).get("abort")
-        if abort is not None and abort["percentage"] >= 100:
+        if any(abort["percentage"] >= 100 for abort in self.aborts()):
             return frozenset()
         return frozenset((each.cluster, key) for each in self.destinations for key in each.endpoints)
 
@@ -192,6 +196,7 @@ def _empty() -> dict[str, Any]:
         "timeout_s": None,
         "retries": None,
         "fault": None,
+        "further_faults": [],
         "mirrors": [],
         "redirect": None,
         "direct_response": None,

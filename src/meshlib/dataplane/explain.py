@@ -9,14 +9,15 @@ from typing import Any
 from meshlib.dataplane.decision import MATCHES, Decision, DecisionDestination, RuleVerdict, headers_dict
 from meshlib.dataplane.matchers import Clause
 from meshlib.dataplane.path import may_change, normalize_path
+from meshlib.dataplane.policies.fault import possible
 from meshlib.dataplane.policies.hash_key import hash_key
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
-from meshlib.dataplane.reply import redirect_reply
+from meshlib.dataplane.reply import LocalReply, redirect_reply
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.standing import destination_of
 from meshlib.model.cluster import parse_cluster_name
 from meshlib.model.informed import BUILT_IN
-from meshlib.model.policy import RetryPolicy
+from meshlib.model.policy import Fault, RetryPolicy
 from meshlib.model.route import DirectResponse, Forward, Redirect, Route, SkippedRule
 from meshlib.model.snapshot import OutboundPolicy
 
@@ -134,8 +135,10 @@ def decide(
 ) -> Decision:
     """What the rule in force does, value by value."""
     route, origin = bound.route, bound.route.origin
+    faults = [_fault_dict(fault) for fault in possible(bound.faults, request, _clusters(bound))]
     details: dict[str, Any] = {
-        "fault": _fault_dict(bound),
+        "fault": faults[0] if faults else None,
+        "further_faults": faults[1:],
         "headers": headers_dict(route.request_headers, route.response_headers),
     }
     destinations: tuple[DecisionDestination, ...] = ()
@@ -171,7 +174,13 @@ def decide(
         destinations,
         details,
         tuple(rules),
-        (*map(str, rules), *origin.notes, *_remarks(bound, destinations), *_lines(origins)),
+        (
+            *map(str, rules),
+            *origin.notes,
+            *_preflight(preflight),
+            *_remarks(bound, destinations, faults),
+            *_lines(origins),
+        ),
         why_host,
         origins,
         _resource(host, bound),
@@ -204,17 +213,29 @@ def _lines(origins: dict[str, str]) -> Iterator[str]:
     return (f"{name}: {where}" for name, where in origins.items() if where != BUILT_IN)
 
 
-def _remarks(bound: BoundRoute, destinations: tuple[DecisionDestination, ...]) -> Iterator[str]:
+def _preflight(reply: LocalReply | None) -> tuple[str, ...]:
+    return () if reply is None else ("it is a cross-origin preflight, which the rule's corsPolicy answers here",)
+
+
+def _clusters(bound: BoundRoute) -> frozenset[str]:
+    return frozenset(destination.name for destination in bound.destinations)
+
+
+def _remarks(
+    bound: BoundRoute, destinations: tuple[DecisionDestination, ...], faults: list[dict[str, Any]]
+) -> Iterator[str]:
     """What a reader might overlook."""
-    fault = bound.route.fault
-    if fault is not None and fault.abort is not None and fault.abort.parts_per_million:
-        yield f"{fault.abort.parts_per_million / 10_000:g}% of such requests are answered here by the injected abort"
+    for fault in faults:
+        if fault["abort"] is not None and fault["abort"]["percentage"]:
+            yield f"{fault['abort']['percentage']:g}% of such requests are answered here by the injected abort"
     for destination in destinations:
         share, name = f"{destination.weight:g}%", destination.cluster
         if not destination.exists:
             yield f"cluster {name} does not exist: {share} of such requests {_missing(bound)}"
         elif not destination.endpoints:
             yield f"cluster {name} has no endpoint to pick: {share} of such requests fail with UH"
+        elif destination.live.get("full"):
+            yield f"cluster {name} is full, {destination.live['requests']} are under way: one more fails with UO"
         elif destination.live.get("panic"):
             yield f"cluster {name} panics: too few endpoints are healthy, so all of them are used"
         yield from (f"endpoint {key} is left out: {why}" for key, why in destination.left_out)
@@ -277,10 +298,7 @@ def _mirror_dict(prepared: Prepared, name: str, parts_per_million: int) -> dict[
     }
 
 
-def _fault_dict(bound: BoundRoute) -> dict[str, Any] | None:
-    fault = bound.route.fault
-    if fault is None:
-        return None
+def _fault_dict(fault: Fault) -> dict[str, Any]:
     delay, abort = fault.delay, fault.abort
     return {
         "delay": None

@@ -122,6 +122,7 @@ def _priority(level: Level) -> Mapping[str, Any]:
 
 def _live(cluster: PreparedCluster, picker: Picker, now: float) -> dict[str, Any]:
     state, gate = cluster.state, cluster.gate
+    limit = cluster.cluster.circuit_breaker.max_requests
     ejected = {member.key: cluster.ejected_until(member) for member in cluster.members if member.ejected_at is not None}
     return {
         "requests": state.active,
@@ -129,6 +130,7 @@ def _live(cluster: PreparedCluster, picker: Picker, now: float) -> dict[str, Any
         "connections": gate.inside if gate is not None else None,
         "pending": gate.pending if gate is not None else None,
         "retry_limit": cluster.retry_limit(),
+        "full": limit is not None and state.active >= limit,
         "panic": picker.panic,
         "ejected": {
             key: None if until is None or not math.isfinite(now) else round(max(0.0, until - now), 3)

@@ -34,7 +34,7 @@ def effects(decision: Decision) -> Effects:
         "direct_response": details.get("direct_response"),
         "timeout_s": details.get("timeout_s"),
         "retries": details.get("retries"),
-        "delay": (details.get("fault") or {}).get("delay"),
+        "delay": _delays(details),
         "mirrors": details.get("mirrors") or [],
         "head": _by_cluster(decision, _head),
         "response_headers": _by_cluster(decision, _response) or _said((details.get("headers") or {}).get("response")),
@@ -45,14 +45,22 @@ def effects(decision: Decision) -> Effects:
     }
 
 
+def _delays(details: Mapping[str, Any]) -> Any:
+    """The injected delay; of several fault filters all of them."""
+    faults = [details.get("fault"), *details.get("further_faults", ())]
+    found = [fault["delay"] for fault in faults if fault and fault["delay"] and fault["delay"]["percentage"]]
+    return found[0] if len(found) == 1 else found or None
+
+
 def _shares(decision: Decision) -> dict[str, float]:
     """Place -> percent of such requests; an injected abort takes its share before the rest."""
     found: dict[str, float] = {}
-    abort = (decision.details.get("fault") or {}).get("abort") or {"percentage": 0}
-    left = 100.0 - abort["percentage"]
-    if abort["percentage"]:
+    left = 100.0
+    for abort in decision.aborts():
         code = abort["http_status"] if abort["http_status"] is not None else f"gRPC {abort['grpc_status']}"
-        found[f"injected abort {code}"] = abort["percentage"]
+        place, percent = f"injected abort {code}", left * abort["percentage"] / 100
+        found[place] = found.get(place, 0.0) + percent
+        left -= percent
     for place, percent in _places(decision):
         found[place] = found.get(place, 0.0) + percent * left / 100
     return {place: round(percent, 6) for place, percent in found.items() if percent}

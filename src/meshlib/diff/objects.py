@@ -5,19 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, NamedTuple
 
 from meshlib.diff.result import Change, Diff, Kind, ObjectChange
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Assignment
 from meshlib.model.informed import BUILT_IN
-from meshlib.model.route import DirectResponse, Forward, HeaderOps, Redirect, Route, VirtualHost, WeightedCluster
+from meshlib.model.route import DirectResponse, Forward, HeaderOps, Redirect, Route, WeightedCluster
 from meshlib.model.snapshot import Snapshot
+from meshlib.model.tcp import TcpRoute
 from meshlib.model.words import match_words, plain
 
 __all__ = ["diff_objects"]
 
 Values = dict[str, Any]
+
+
+Rule = tuple[str, Values, dict[str, str]]
+"""Condition, effect, and where the values stand."""
+
+
+class _Host(NamedTuple):
+    """One host on one port, for HTTP or for connections that are not.
+
+    Attributes:
+        rules: In order.
+        actions: What they do.
+        owner: The VirtualService in force, None when none is.
+    """
+
+    rules: list[Rule]
+    actions: list[Forward]
+    owner: str | None
 
 
 def diff_objects(old: Snapshot, new: Snapshot) -> Diff:
@@ -30,19 +49,29 @@ def diff_objects(old: Snapshot, new: Snapshot) -> Diff:
     return Diff(objects=tuple(found))
 
 
-def _hosts(snapshot: Snapshot) -> dict[str, VirtualHost]:
-    found: dict[str, VirtualHost] = {}
+def _hosts(snapshot: Snapshot) -> dict[str, _Host]:
+    found: dict[str, _Host] = {}
     for name, port in snapshot.source.listing():
         host = snapshot.virtual_host(name, port)
+        ways = snapshot.tcp_host(name, port) if host is None else None
         if host is not None:
-            found[f"{name}:{port}"] = host
+            rules, owner = [_rule(route) for route in host.routes], host.virtual_service
+            found[f"{name}:{port}"] = _Host(rules, _forwards(host.routes), owner)
+        elif ways is not None:
+            owners = [way.virtual_service for way in ways.routes if way.virtual_service is not None]
+            routes = [way.route for way in ways.routes]
+            owner = owners[0] if owners else None
+            found[f"{name}:{port}"] = _Host([_way(way) for way in ways.routes], _forwards(routes), owner)
     return found
 
 
-def _clusters(hosts: Iterable[VirtualHost]) -> dict[str, None]:
+def _forwards(routes: Iterable[Route]) -> list[Forward]:
+    return [route.action for route in routes if isinstance(route.action, Forward)]
+
+
+def _clusters(hosts: Iterable[_Host]) -> dict[str, None]:
     """Every cluster that a rule leads to, copies included."""
-    actions = [route.action for host in hosts for route in host.routes]
-    forwards = [action for action in actions if isinstance(action, Forward)]
+    forwards = [action for host in hosts for action in host.actions]
     found = {weighted.cluster: None for action in forwards for weighted in action.clusters}
     found.update({mirror.cluster: None for action in forwards for mirror in action.mirrors})
     return found
@@ -59,21 +88,26 @@ def _kind(old: object, new: object) -> Kind:
 # Hosts --------------------------------------------------------------------------------------------------------------
 
 
-def _host(name: str, old: VirtualHost | None, new: VirtualHost | None) -> ObjectChange | None:
-    before = [_rule(route) for route in old.routes] if old is not None else []
-    after = [_rule(route) for route in new.routes] if new is not None else []
-    rules = tuple(_rules(before, after))
+def _host(name: str, old: _Host | None, new: _Host | None) -> ObjectChange | None:
+    rules = tuple(_rules(old.rules if old is not None else [], new.rules if new is not None else []))
     if not rules and (old is None) is (new is None):
         return None
-    was, now = old.virtual_service if old is not None else None, new.virtual_service if new is not None else None
+    was, now = old.owner if old is not None else None, new.owner if new is not None else None
     owner = (Change("virtual_service", was, now),) if was != now else ()
     return ObjectChange("host", name, _kind(old, new), owner, rules)
 
 
-def _rule(route: Route) -> tuple[str, Values, dict[str, str]]:
-    """Condition, effect, and where the values stand."""
+def _rule(route: Route) -> Rule:
     name = f"{route.name}: " if route.name and route.origin.rule >= 0 else ""
     return name + match_words(route.match), _action(route), dict(route.origin.values)
+
+
+def _way(way: TcpRoute) -> Rule:
+    """A way for connections: server names and ranges, clusters, and how long a connection lasts."""
+    words = [f"server name {', '.join(way.match.sni_hosts)}"] if way.match.sni_hosts else []
+    words += [f"address in {', '.join(way.match.subnets)}"] if way.match.subnets else []
+    effect = {**_action(way.route), "idle timeout": way.idle_timeout, "max duration": way.max_duration}
+    return f"connections: {'; '.join(words) or '*'}", effect, dict(way.route.origin.values)
 
 
 def _action(route: Route) -> Values:
@@ -121,9 +155,6 @@ def _rewrite(action: Forward) -> Values:
 
 def _ops(ops: HeaderOps) -> Values:
     return {key: plain(value) for key, value in asdict(ops).items() if value}
-
-
-Rule = tuple[str, Values, dict[str, str]]
 
 
 def _rules(old: Sequence[Rule], new: Sequence[Rule]) -> Iterator[ObjectChange]:

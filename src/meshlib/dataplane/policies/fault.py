@@ -10,7 +10,7 @@ Source: Envoy ``HTTPFault``; gRFC A33.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from meshlib.dataplane.request import Request
 from meshlib.model.match import RouteMatch
 from meshlib.model.policy import Abort, Delay, Fault
 
-__all__ = ["BoundFault", "Injected", "bind_faults", "inject"]
+__all__ = ["BoundFault", "Injected", "bind_faults", "inject", "possible"]
 
 DELAY, ABORT = "x-envoy-fault-delay-request", "x-envoy-fault-abort-request"
 GRPC_ABORT = "x-envoy-fault-abort-grpc-request"
@@ -96,24 +96,48 @@ def _of_one(fault: Fault, request: Request, draw: Callable[[int], int], before: 
     return Injected(before.delay + delay, abort, active)
 
 
+def possible(faults: tuple[BoundFault, ...], request: Request, clusters: Collection[str]) -> list[Fault]:
+    """What may befall a request that goes to one of ``clusters``, for ``explain``: nothing is left to its headers."""
+    found: list[Fault] = []
+    for bound in faults:
+        fault = bound.fault
+        fits = fault.max_active != 0 and (not fault.cluster or fault.cluster in clusters)
+        if fits and all(clause.test(request, _UNUSED) for clause in bound.clauses):
+            delay = _named_delay(fault.delay, request) if fault.delay is not None else None
+            abort = _named_abort(fault.abort, request) if fault.abort is not None else None
+            if delay is not None or abort is not None:
+                found.append(Fault(delay, abort))
+    return found
+
+
 def _delay(delay: Delay, request: Request, draw: Callable[[int], int]) -> float:
-    seconds, share = delay.seconds, _share(delay)
-    if seconds is None:
-        milliseconds = _number(request, DELAY)
-        if milliseconds is None:
-            return 0.0
-        seconds, share = milliseconds / 1000, _lowered(share, request, DELAY)
-    return seconds if draw(delay.denominator) < share else 0.0
+    named = _named_delay(delay, request)
+    if named is None or named.seconds is None:
+        return 0.0
+    return named.seconds if draw(named.denominator) < _share(named) else 0.0
+
+
+def _named_delay(delay: Delay, request: Request) -> Delay | None:
+    """The delay with the time that the request names where it is left to it; None when the request names none."""
+    if delay.seconds is not None:
+        return delay
+    milliseconds = _number(request, DELAY)
+    if milliseconds is None:
+        return None
+    return replace(delay, seconds=milliseconds / 1000, parts_per_million=_lowered(delay, request, DELAY))
 
 
 def _abort(abort: Abort, request: Request, draw: Callable[[int], int]) -> Abort | None:
-    share = _share(abort)
-    if abort.http_status is None and abort.grpc_status is None:
-        named = _named(abort, request)
-        if named is None:
-            return None
-        abort, share = named, _lowered(share, request, ABORT)
-    return abort if draw(abort.denominator) < share else None
+    named = _named_abort(abort, request)
+    return named if named is not None and draw(named.denominator) < _share(named) else None
+
+
+def _named_abort(abort: Abort, request: Request) -> Abort | None:
+    """As ``_named_delay``, for the status."""
+    if abort.http_status is not None or abort.grpc_status is not None:
+        return abort
+    named = _named(abort, request)
+    return replace(named, parts_per_million=_lowered(abort, request, ABORT)) if named is not None else None
 
 
 def _named(abort: Abort, request: Request) -> Abort | None:
@@ -129,10 +153,11 @@ def _share(fault: Delay | Abort) -> int:
     return fault.parts_per_million * fault.denominator // 1_000_000
 
 
-def _lowered(share: int, request: Request, what: str) -> int:
-    """The share that a header names, never above the configured one."""
+def _lowered(fault: Delay | Abort, request: Request, what: str) -> int:
+    """Parts per million that a header names, never above the configured ones."""
+    share = _share(fault)
     wanted = next((n for name in _SHARES[what] if (n := _number(request, name)) is not None), share)
-    return min(wanted, share)
+    return min(wanted, share) * 1_000_000 // fault.denominator
 
 
 def _number(request: Request, name: str) -> int | None:
