@@ -15,6 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 PUBLIC = [
     "meshlib",
     "meshlib.config.resources",
+    "meshlib.diff",
     "meshlib.errors",
     "meshlib.httpx",
     "meshlib.httpx2",

@@ -60,6 +60,9 @@ class _Never(random.Random):
         return 0.0
 
 
+_NEVER = _Never()
+
+
 def unknown(prepared: Prepared, request: Request, why_host: tuple[str, ...]) -> Decision:
     """The decision about a host that the mesh does not know."""
     refused = prepared.snapshot.outbound_policy is OutboundPolicy.REGISTRY_ONLY
@@ -74,7 +77,7 @@ def unknown(prepared: Prepared, request: Request, why_host: tuple[str, ...]) -> 
 
 def _match(host: PreparedHost, request: Request) -> tuple[BoundRoute | None, list[RuleVerdict]]:
     """The first rule that matches, and a verdict on every rule that was tried or could not be, in their order."""
-    rng, verdicts, skipped = _Never(), [], list(host.host.skipped)
+    rng, verdicts, skipped = _NEVER, [], list(host.host.skipped)
     for route in host.routes:
         origin = route.route.origin
         while skipped and not skipped[0].object and _place(skipped[0]) < (origin.rule, origin.match or 0):
@@ -254,7 +257,7 @@ def _hash_key(bound: BoundRoute, request: Request) -> tuple[int | None, dict[str
     """The key that the request fixes, None where it is made up or absent; and what to tell about it."""
     if not bound.hash_keys:
         return None, None
-    key = hash_key(bound.hash_keys, request, _Never())
+    key = hash_key(bound.hash_keys, request, _NEVER)
     fixed = key.value if not key.cookies else None
     sources = [{"source": each.source, "name": each.name} for each in bound.hash_keys]
     return fixed, {"sources": sources, "value": None if fixed is None else str(fixed), "generated": bool(key.cookies)}

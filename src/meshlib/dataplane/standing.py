@@ -29,6 +29,9 @@ _HEALTH = {
 }
 
 
+_UNUSED = random.Random(0)  # noqa: S311 - draws nothing but a request id, which is left out
+
+
 def destination_of(
     prepared: Prepared,
     bound: BoundRoute,
@@ -143,7 +146,7 @@ def _live(cluster: PreparedCluster, picker: Picker, now: float) -> dict[str, Any
 
 
 def _sent(bound: BoundRoute, destination: Destination, request: Request) -> Sent:
-    path, raw = bound.rewrite(request, destination, random.Random(0))  # noqa: S311 - only the request id is drawn
+    path, raw = bound.rewrite(request, destination, _UNUSED)
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in (*raw, *bound.expected())]
     if request.header("x-request-id") is None:
         headers = [pair for pair in headers if pair[0].lower() != "x-request-id"]

@@ -180,12 +180,10 @@ class Snapshot:
 
     def _told(self, key: Hashable, ask: Callable[[Informed], tuple[Any, ...]]) -> tuple[Any, ...]:
         """What the source says about itself, remembered: whoever explains many requests asks the same again."""
-        if not isinstance(self.source, Informed):
-            return ()
         if key not in self._accounts:
             if len(self._accounts) >= self.MEMORY:
                 self._accounts.clear()
-            self._accounts[key] = ask(self.source)
+            self._accounts[key] = ask(self.source) if isinstance(self.source, Informed) else ()
         return self._accounts[key]
 
     def seen_by(self, namespace: str | None, labels: Mapping[str, str] | None) -> Snapshot:
