@@ -102,6 +102,8 @@ def _details(destination: DecisionDestination) -> Iterator[str]:
     used = [each for each in destination.priorities if each["percent"]]
     if len(used) > 1 or any(len(each["localities"]) > 1 for each in used):
         yield f"[dim]{escape('; '.join(map(_priority, used)))}[/]"
+    if destination.live.get("breaker"):
+        yield f"[red]refused:[/] {escape(destination.live['breaker'])}"
     if destination.live.get("panic"):
         yield "[red]panic:[/] too few endpoints are healthy, so all of them are used"
     busy = _busy(destination.live)

@@ -56,6 +56,7 @@ class Attempt:
         started: When it was begun.
         gate: What the driver has to pass before sending, or None.
         ticket: The place in that gate while waiting or inside, or None.
+        trial: The number of a circuit breaker's trial, 0 where it is none.
         reported: Whether the cluster's detectors have heard of it.
         outcome: Its classification, once known.
     """
@@ -73,6 +74,7 @@ class Attempt:
         "started",
         "state",
         "ticket",
+        "trial",
     )
 
     def __init__(self, number: int, state: EndpointState, cluster: Cluster, now: float, gate: Gate | None) -> None:
@@ -83,6 +85,7 @@ class Attempt:
         self.gate = gate
         self.ticket: Ticket | None = None
         self.reported = False
+        self.trial = 0
         self.deadline: float | None = None
         self.deadline_is_overall = True
         self.outcome: Outcome | None = None
@@ -258,18 +261,24 @@ class Call:
             raise self.error(DeadlineExceeded, self.ran_out())
         prepared = self._prepared
         assert prepared is not None, "a call with an answer is not sent"
-        redraws = self._retry_hosts() if self._tried else 0
-        state = prepared.pick(self.request, self._rng, now, self.hash_key, self._tried, redraws)
-        if state is None:
-            raise self.error(NoHealthyUpstream, f"no healthy endpoint among {prepared.describe()}")
-        prepared.admit(self, state)
+        state = self._pick(prepared, now)
+        while (trial := prepared.admit(self, state, now)) is None:  # a breaker shut between pick and permit
+            state = self._pick(prepared, now)
         self.attempts += 1
         attempt = self._current = self._last = Attempt(self.attempts, state, prepared.cluster, now, prepared.gate)
+        attempt.trial = trial
         self._tried.append(state)
         self._bound_attempt(attempt, now)
         if self._observer is not None:
             self._observer.attempt_started(attempt, now)
         return attempt
+
+    def _pick(self, prepared: PreparedCluster, now: float) -> EndpointState:
+        redraws = self._retry_hosts() if self._tried else 0
+        state = prepared.pick(self.request, self._rng, now, self.hash_key, self._tried, redraws)
+        if state is None:
+            raise self.error(NoHealthyUpstream, f"no healthy endpoint among {prepared.describe()}")
+        return state
 
     def settle(self, attempt: Attempt, outcome: Outcome, now: float) -> float | None:
         """Classify ``attempt`` and decide what comes next.
@@ -282,7 +291,7 @@ class Call:
         wait = self._wait_before_retry(outcome)
         if wait is not None or outcome.failure is not None:
             self._end(attempt, outcome, now)
-        elif outcome.judged >= 500:
+        elif outcome.judged >= 500 or attempt.trial:
             self._report(attempt, outcome, now)
         if wait is None and outcome.failure is not None:
             self._finish(now)
@@ -416,7 +425,7 @@ class Call:
         prepared = self._prepared
         if prepared is not None and not attempt.reported:
             attempt.reported = True
-            prepared.report(attempt.state, outcome, now)
+            prepared.report(attempt.state, outcome, now, attempt.trial)
 
     def _end(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         """Give back all that ``attempt`` holds; the second time it does nothing."""

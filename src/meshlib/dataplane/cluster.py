@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.dataplane.balancing.pick import Picker, is_healthy
 from meshlib.dataplane.outcome import Outcome
+from meshlib.dataplane.policies.breakers import Breakers
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier import Detector
 from meshlib.dataplane.state import ClusterState, EndpointState
@@ -33,6 +34,7 @@ class PreparedCluster:
     """
 
     __slots__ = (
+        "_breakers",
         "_detector",
         "_groups",
         "_max_requests",
@@ -53,6 +55,8 @@ class PreparedCluster:
         self._max_requests = cluster.circuit_breaker.max_requests
         detection = cluster.outlier_detection
         self._detector = Detector(detection, state, rng) if detection is not None else None
+        breaker = cluster.client_policy.breaker
+        self._breakers = Breakers(breaker, state) if breaker is not None else None
         self.gate = self._bounded(cluster, state)
         self.update(assignment, now, rng)
 
@@ -79,6 +83,8 @@ class PreparedCluster:
             self._detector.watch(self._members)
         else:
             self.state.pardon()
+        if self._breakers is None:
+            self.state.unbreak()
         self.refresh(rng)
 
     def refresh(self, rng: random.Random) -> None:
@@ -93,12 +99,13 @@ class PreparedCluster:
 
     def picker_at(self, now: float) -> Picker:
         """The picker that a pick at ``now`` would use; a sweep that is due then is foreseen, not made."""
-        foreseen = any(self._returns(state, now) for state in self._members)
+        foreseen = any(self._returns(state, now) or self._unshuts(state, now) for state in self._members)
         if not foreseen and self._seen == self.state.health_version:
             return self._picker
 
         def healthy(state: EndpointState) -> bool:
-            return is_healthy(state, ejected=state.ejected_at is not None and not self._returns(state, now))
+            ejected = state.ejected_at is not None and not self._returns(state, now)
+            return is_healthy(state, ejected, state.shut and not self._unshuts(state, now))
 
         return Picker(self.cluster.load_balancer, self._groups, random.Random(0), healthy)  # noqa: S311 - only looked at
 
@@ -106,6 +113,10 @@ class PreparedCluster:
         """Whether an ejected endpoint will be back with the sweep that the next pick makes."""
         until = self.ejected_until(state)
         return until is not None and until <= now
+
+    def _unshuts(self, state: EndpointState, now: float) -> bool:
+        """Whether the breaker of an endpoint that is shut will let the next pick through."""
+        return state.shut and self._breakers is not None and self._breakers.admits(state, now)
 
     def ejected_until(self, state: EndpointState) -> float | None:
         """When an ejected endpoint comes back; None when it is not out."""
@@ -126,6 +137,9 @@ class PreparedCluster:
         detector = self._detector
         if detector is not None and detector.is_due(now):
             detector.sweep(now)
+        breakers = self._breakers
+        if breakers is not None and breakers.is_due(now):
+            breakers.reopen(now)
         if self._seen != self.state.health_version:
             self.refresh(rng)
         return self._picker.pick(rng, hash_key, tried, redraws)
@@ -140,20 +154,34 @@ class PreparedCluster:
             return [self._named(request).key]
         return [state.key for state in self.picker_at(now).reach(hash_key)]
 
-    def admit(self, call: Call, state: EndpointState) -> None:
+    def admit(self, call: Call, state: EndpointState, now: float) -> int | None:
         """Count an attempt at ``state``.
 
+        Returns:
+            The number of a breaker's trial, 0 where it is none; None where the breaker of ``state`` was faster than
+            the pick and another endpoint is to be picked.
+
         Raises:
-            Overflow: ``max_requests`` are under way already.
+            Overflow: ``max_requests`` are under way already, or the breaker of the cluster is open.
         """
-        cluster_state = self.state
+        cluster_state, breakers, trial = self.state, self._breakers, 0
         with cluster_state.lock:
             full = self._max_requests is not None and cluster_state.active >= self._max_requests
-            if not full:
+            if breakers is not None and not full:
+                permit = breakers.acquire(state, now)
+                trial = -1 if permit is None else permit
+            if not full and trial >= 0:
                 cluster_state.active += 1
                 state.active += 1
         if full:
             raise call.error(Overflow, f"{self._max_requests} requests are under way, the most that are allowed")
+        if trial >= 0:
+            return trial
+        assert breakers is not None
+        if breakers.whole or self._original:
+            name = state.key if self._original and not breakers.whole else f"cluster {self.cluster.name}"
+            raise call.error(Overflow, f"{name}: {breakers.refusal(state, now) or 'its breaker let somebody else in'}")
+        return None
 
     def release(self, attempt: Attempt) -> None:
         """Give back what ``admit`` and the gate gave."""
@@ -163,8 +191,10 @@ class PreparedCluster:
         if attempt.ticket is not None and self.gate is not None:
             self.gate.leave(attempt.ticket)
 
-    def report(self, state: EndpointState, outcome: Outcome, now: float) -> None:
-        """Let the detectors judge an endpoint by an outcome; the next pick knows the verdict."""
+    def report(self, state: EndpointState, outcome: Outcome, now: float, trial: int = 0) -> None:
+        """Let breaker and detector judge an endpoint by an outcome; the next pick knows the verdict."""
+        if self._breakers is not None:
+            self._breakers.report(state, trial, outcome, now)
         if self._detector is not None:
             self._detector.report(state, outcome, now)
 
@@ -191,7 +221,16 @@ class PreparedCluster:
         budget = limits.retry_budget
         return max(budget.min_concurrency, int(budget.ratio * (self.state.active + pending)))
 
+    def breaker_words(self, state: EndpointState | None, now: float) -> str:
+        """Why the breaker of an endpoint, or of the whole cluster, refuses at ``now``; ``""`` when it does not."""
+        breakers = self._breakers
+        if breakers is None or (state is None) is not breakers.whole:
+            return ""
+        return breakers.refusal(state, now)
+
     def describe(self) -> str:
         """``3 endpoints of <cluster>, 1 ejected``, for error texts."""
         out = sum(state.ejected_at is not None for state in self._members)
-        return f"{len(self._members)} endpoints of {self.cluster.name}" + (f", {out} ejected" if out else "")
+        shut = sum(state.shut for state in self._members)
+        words = f"{len(self._members)} endpoints of {self.cluster.name}" + (f", {out} ejected" if out else "")
+        return words + (f", {shut} behind an open circuit breaker" if shut else "")

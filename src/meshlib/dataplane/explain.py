@@ -197,6 +197,8 @@ def _resource(host: PreparedHost, bound: BoundRoute) -> str:
 def _flag(destinations: tuple[DecisionDestination, ...]) -> str:
     if any(not destination.exists for destination in destinations):
         return "NC"
+    if any(destination.live.get("breaker") for destination in destinations):
+        return "UO"
     return "" if any(destination.endpoints for destination in destinations) else "UH"
 
 
@@ -239,6 +241,8 @@ def _remarks(
             yield f"cluster {name} has no endpoint to pick: {share} of such requests fail with UH"
         elif destination.live.get("full"):
             yield f"cluster {name} is full, {destination.live['requests']} are under way: one more fails with UO"
+        elif destination.live.get("breaker"):
+            yield f"cluster {name}: {destination.live['breaker']}: {share} of such requests fail with UO"
         elif destination.live.get("panic"):
             yield f"cluster {name} panics: too few endpoints are healthy, so all of them are used"
         yield from (f"endpoint {key} is left out: {why}" for key, why in destination.left_out)

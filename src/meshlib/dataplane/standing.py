@@ -92,6 +92,8 @@ def _unfit(cluster: PreparedCluster, state: EndpointState, now: float) -> str:
     if state.ejected_at is not None and (until is None or until > now):
         timed = until is not None and math.isfinite(now)
         return f"ejected, back in {until - now:.3g} s at the earliest" if timed and until is not None else "ejected"
+    if words := cluster.breaker_words(state, now):
+        return words
     if not state.health_ok:
         return "its health checks fail"
     return _HEALTH.get(state.endpoint.health, "")
@@ -135,6 +137,7 @@ def _live(cluster: PreparedCluster, picker: Picker, now: float) -> dict[str, Any
         "retry_limit": cluster.retry_limit(),
         "full": limit is not None and state.active >= limit,
         "panic": picker.panic,
+        "breaker": cluster.breaker_words(None, now) or None,
         "ejected": {
             key: None if until is None or not math.isfinite(now) else round(max(0.0, until - now), 3)
             for key, until in ejected.items()

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from meshlib.dataplane.change import Change, Tell
+from meshlib.dataplane.policies.breaker import Breaker, Phase
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier_rates import Results
 from meshlib.model.endpoint import Endpoint
@@ -36,6 +37,8 @@ class EndpointState:
         consecutive_gateway: 502, 503, 504 in a row.
         consecutive_local: Connection-level failures in a row.
         results: Its results since the last sweep, where rates are judged; else None.
+        breaker: Its circuit breaker, once one was asked for.
+        shut: Its breaker lets nothing through now.
         health_ok: Verdict of active health checks; True while there are none.
         target: The transport's note of how to reach it; the core does not look inside.
     """
@@ -43,6 +46,7 @@ class EndpointState:
     __slots__ = (
         "active",
         "added_at",
+        "breaker",
         "consecutive_5xx",
         "consecutive_gateway",
         "consecutive_local",
@@ -54,6 +58,7 @@ class EndpointState:
         "key",
         "left_at",
         "results",
+        "shut",
         "target",
     )
 
@@ -70,6 +75,8 @@ class EndpointState:
         self.consecutive_gateway = 0
         self.consecutive_local = 0
         self.results: Results | None = None
+        self.breaker: Breaker | None = None
+        self.shut = False
         self.health_ok = True
         self.target: tuple[Any, Any, Any] | None = None
 
@@ -90,6 +97,8 @@ class ClusterState:
         retries: Retries waiting or under way.
         health_version: Grows when an endpoint is ejected or comes back, so that every picker notices.
         next_sweep: When ejections are looked at next; None until something was reported.
+        breaker: The circuit breaker of the cluster as a whole, once one was asked for.
+        next_trial: When an endpoint that is shut may be tried again; None while none is.
     """
 
     KEEP = 300.0
@@ -99,12 +108,14 @@ class ClusterState:
         "_gate",
         "_tell",
         "active",
+        "breaker",
         "endpoints",
         "health_version",
         "lock",
         "members",
         "name",
         "next_sweep",
+        "next_trial",
         "retries",
     )
 
@@ -118,6 +129,8 @@ class ClusterState:
         self.retries = 0
         self.health_version = 0
         self.next_sweep: float | None = None
+        self.breaker: Breaker | None = None
+        self.next_trial: float | None = None
         self._gate: Gate | None = None
 
     def changed(self, change: Change, state: EndpointState | None = None) -> None:
@@ -134,6 +147,15 @@ class ClusterState:
                 if state.ejected_at is not None:
                     state.ejected_at, state.ejections = None, 0
                     self.changed(Change.RETURNED, state)
+
+    def unbreak(self) -> None:
+        """Nobody asks breakers any more: forget them."""
+        with self.lock:
+            self.breaker = self.next_trial = None
+            for state in self.endpoints.values():
+                if state.breaker is not None:
+                    state.breaker, state.shut = None, False
+                    self.health_version += 1
 
     def gate(self, capacity: int, max_pending: int | None) -> Gate:
         """The gate in front of this cluster's connections, with these limits from now on."""
@@ -204,6 +226,10 @@ class ClusterState:
         self._gate = None
         for state in self.endpoints.values():
             state.active = 0
+            if state.breaker is not None and state.breaker.phase is Phase.HALF_OPEN:
+                state.breaker, state.shut = None, False  # its trials are the parent's
+        if self.breaker is not None and self.breaker.phase is Phase.HALF_OPEN:
+            self.breaker = None
 
 
 class State:

@@ -39,7 +39,7 @@ class ErrorBreaker:
         window: Seconds that ``error_rate`` looks back.
         min_requests: With fewer requests in the window the rate says nothing.
         open_for: Seconds until probes are let through.
-        half_open_requests: Probes that may be under way at once; their success closes it.
+        half_open_requests: Trials that may be under way at once; when as many have passed, it closes.
         scope: What it opens for.
     """
 

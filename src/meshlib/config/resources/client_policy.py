@@ -57,7 +57,8 @@ class CircuitBreaker(Message):
         min_requests: Fewer requests in the window than these say nothing.
         error_rate: Above 0, at most 1.
         open_for: Seconds until probes are let through.
-        half_open_requests: How many probes may be under way; if they succeed the breaker closes.
+        half_open_requests: How many trials may be under way; when as many have passed, the breaker closes. One that is
+            not heard of for ``open_for`` seconds makes room for another.
         scope: What it opens for.
     """
 
@@ -219,9 +220,7 @@ class ClientPolicySpec(Message):
 
     hosts: list[str] = Field(default_factory=list)
     subsets: list[str] = Field(default_factory=list)
-    circuit_breaker: Annotated[
-        CircuitBreaker | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.breaker")
-    ] = None
+    circuit_breaker: CircuitBreaker | None = None
     retry_budget: ClientRetryBudget | None = None
     health_check: Annotated[
         HealthCheck | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.health_check")

@@ -27,10 +27,14 @@ Group = tuple[LocalityEndpoints, list[EndpointState]]
 """A locality of one priority, and the states of its endpoints in the same order."""
 
 
-def is_healthy(state: EndpointState, ejected: bool | None = None) -> bool:
-    """Discovery, active checks and ejection all agree that it may be picked; ``ejected`` may say so beforehand."""
+def is_healthy(state: EndpointState, ejected: bool | None = None, shut: bool | None = None) -> bool:
+    """Discovery, active checks, breaker and ejection all agree that it may be picked.
+
+    ``ejected`` and ``shut`` foresee what the next pick will change.
+    """
     out = state.ejected_at is not None if ejected is None else ejected
-    return not out and state.health_ok and state.endpoint.health is Health.HEALTHY
+    closed = state.shut if shut is None else shut
+    return not out and state.health_ok and not closed and state.endpoint.health is Health.HEALTHY
 
 
 class Part(NamedTuple):
@@ -203,7 +207,9 @@ def _usable(
     members: Sequence[EndpointState], panic: bool, healthy: Callable[[EndpointState], bool]
 ) -> list[EndpointState]:
     unique = list(dict.fromkeys(members))
-    return unique if panic else [state for state in unique if healthy(state)]
+    if panic:  # even then nobody passes a breaker
+        return [state for state in unique if not state.shut]
+    return [state for state in unique if healthy(state)]
 
 
 def _balancer_of(settings: LoadBalancer, level: Level, rng: random.Random) -> Balancer:
