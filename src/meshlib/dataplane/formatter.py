@@ -142,6 +142,8 @@ def _fixed(name: str, argument: str, names: Names) -> str | None:
         return names.route
     if name == "UPSTREAM_CLUSTER":
         return names.cluster
+    if name == "PROTOCOL":
+        return "HTTP/1.1"
     if name in ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT"):
         return _LOCAL
     return None
@@ -183,7 +185,6 @@ def _upstream(seen: Seen) -> str:
 
 _READS: dict[str, Read] = {
     "PATH": lambda seen: seen.target,
-    "PROTOCOL": lambda seen: "HTTP/2" if seen.request.is_grpc else "HTTP/1.1",
     "UPSTREAM_HOST": _upstream,
     "UPSTREAM_REMOTE_ADDRESS": _upstream,
     "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": lambda seen: _upstream(seen).rpartition(":")[0].strip("[]"),

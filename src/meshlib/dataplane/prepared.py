@@ -184,7 +184,8 @@ class BoundRoute:
         host = self._host(action, headers, request)
         if host is not None:
             headers = _with_host(headers, host)
-            headers.append((b"x-envoy-original-host", request.authority.encode("latin-1", "replace")))
+            before = destination.host_rewrite or request.authority  # levels run one after the other, the inner first
+            headers.append((b"x-envoy-original-host", before.encode("latin-1", "replace")))
         elif destination.host_rewrite is not None:
             headers = _with_host(headers, destination.host_rewrite)
         if destination.tells_host and (host or destination.host_rewrite) is not None:

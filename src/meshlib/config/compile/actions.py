@@ -102,7 +102,7 @@ class Actions:
             entry.weight or 1,
             request_ops(entry.headers) if several else NO_HEADERS,
             response_ops(entry.headers) if several else NO_HEADERS,
-            authority_of(entry.headers),
+            authority_of(entry.headers) if several else None,
         )
 
     def _mirrors(self, rule: api.HTTPRoute) -> list[model.Mirror]:
