@@ -11,8 +11,9 @@ from meshlib.dataplane.explain import explain
 from meshlib.dataplane.outcome import Outcome
 from meshlib.model.cluster import Discovery
 from meshlib.model.endpoint import LocalityEndpoints
+from meshlib.model.match import MatchKind, RouteMatch, StringMatch
 from meshlib.model.policy import BalancerKind, CircuitBreaker, LoadBalancer, OutlierDetection
-from meshlib.model.route import Forward, HeaderOps, Route, RouteMatch, WeightedCluster
+from meshlib.model.route import Cors, Forward, HeaderOps, Route, WeightedCluster
 from tests.dataplane.worlds import NAME, endpoints, prepared, request
 
 EJECTS = OutlierDetection(consecutive_5xx=1, interval=10.0, base_ejection_time=30.0, max_ejection_percent=100)
@@ -105,3 +106,12 @@ def test_shares_are_percent_of_the_whole(weights):
     world = prepared(endpoints("a"), route=Route("all", RouteMatch(), Forward(clusters)))
     shares = [each.weight for each in explain(world, request()).destinations]
     assert shares == pytest.approx([100 * weight / sum(weights) for weight in weights])
+
+
+def test_cross_origin_rules_are_told_in_istios_words():
+    origin = StringMatch(MatchKind.EXACT, "https://x")
+    rule = Route("r", RouteMatch(), Forward((WeightedCluster(NAME),)), cors=Cors((origin,), "GET", max_age=60))
+    told = explain(prepared(endpoints("a"), route=rule), request()).to_dict()["cors"]
+    assert (told["allow_origins"], told["allow_methods"], told["max_age_s"]) == (["exact https://x"], "GET", 60)
+    assert told["unmatched_preflights"] == "FORWARD"
+    assert explain(prepared(endpoints("a")), request()).to_dict()["cors"] is None

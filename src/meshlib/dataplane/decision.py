@@ -196,6 +196,7 @@ def _empty() -> dict[str, Any]:
         "timeout_s": None,
         "retries": None,
         "fault": None,
+        "cors": None,
         "further_faults": [],
         "mirrors": [],
         "redirect": None,

@@ -18,7 +18,7 @@ from meshlib.dataplane.standing import destination_of
 from meshlib.model.cluster import parse_cluster_name
 from meshlib.model.informed import BUILT_IN
 from meshlib.model.policy import Fault, RetryPolicy
-from meshlib.model.route import DirectResponse, Forward, Redirect, Route, SkippedRule
+from meshlib.model.route import Cors, DirectResponse, Forward, Redirect, Route, SkippedRule
 from meshlib.model.snapshot import OutboundPolicy
 
 __all__ = ["NEVER", "Decision", "DecisionDestination", "decide", "explain", "label", "left_aside", "unknown"]
@@ -142,6 +142,7 @@ def decide(
     details: dict[str, Any] = {
         "fault": faults[0] if faults else None,
         "further_faults": faults[1:],
+        "cors": _cors_dict(route.cors),
         "headers": headers_dict(route.request_headers, route.response_headers),
     }
     destinations: tuple[DecisionDestination, ...] = ()
@@ -302,6 +303,21 @@ def _mirror_dict(prepared: Prepared, name: str, parts_per_million: int) -> dict[
         "port": parts.port,
         "percentage": parts_per_million / 10_000,
         "exists": prepared.snapshot.cluster(name) is not None,
+    }
+
+
+def _cors_dict(cors: Cors | None) -> dict[str, Any] | None:
+    """In Istio's words; what a browser would be told."""
+    if cors is None:
+        return None
+    return {
+        "allow_origins": [f"{origin.kind.value} {origin.value}" for origin in cors.allow_origins],
+        "allow_methods": cors.allow_methods,
+        "allow_headers": cors.allow_headers,
+        "expose_headers": cors.expose_headers,
+        "max_age_s": cors.max_age,
+        "allow_credentials": cors.allow_credentials,
+        "unmatched_preflights": "FORWARD" if cors.forward_unmatched else "IGNORE",
     }
 
 

@@ -35,6 +35,7 @@ def effects(decision: Decision) -> Effects:
         "timeout_s": details.get("timeout_s"),
         "retries": details.get("retries"),
         "delay": _delays(details),
+        "cors": details.get("cors"),
         "mirrors": details.get("mirrors") or [],
         "head": _by_cluster(decision, _head),
         "response_headers": _by_cluster(decision, _response) or _said((details.get("headers") or {}).get("response")),

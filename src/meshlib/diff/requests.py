@@ -20,7 +20,7 @@ __all__ = ["diff_requests"]
 
 _OWN = frozenset({"path", "authority", "location", "endpoints"})
 """Fields whose values belong to a single request and do not keep requests apart."""
-_ORIGINS = {"timeout_s": "timeout", "delay": "fault", "path": "rewrite", "authority": "rewrite"}
+_ORIGINS = {"timeout_s": "timeout", "delay": "fault", "cors": "corsPolicy", "path": "rewrite", "authority": "rewrite"}
 
 
 def diff_requests(old: Snapshot, new: Snapshot, requests: Iterable[tuple[Recorded, int]]) -> Diff:
@@ -110,7 +110,7 @@ def _side(decision: Decision, found: Effects) -> Side:
 def _changes(old: Effects, new: Effects, decision: Decision) -> Iterator[Change]:
     """Values of two decisions of one kind; where a redirect takes the place of a route, that is all there is to say."""
     origins = decision.origins
-    for name in ("timeout_s", "retries", "delay", "mirrors", "hash_key"):
+    for name in ("timeout_s", "retries", "delay", "cors", "mirrors", "hash_key"):
         if old[name] != new[name]:
             yield Change(name, old[name], new[name], origins.get(_ORIGINS.get(name, name), ""))
     yield from _answers(old, new)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["flatten"]
 
-_SET = ("redirect", "direct_response", "fault", "rewrite", "headers", "mirror", "mirrors")
+_SET = ("redirect", "direct_response", "fault", "cors_policy", "rewrite", "headers", "mirror", "mirrors")
 """Fields that have an origin when they are set; a timeout and retries have one always."""
 
 
