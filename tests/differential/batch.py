@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from meshlib.model.cluster import Cluster, Discovery
+from meshlib.model.domains import RouteTable
 from meshlib.model.endpoint import Endpoint, LocalityEndpoints
 from meshlib.model.route import VirtualHost
 from meshlib.model.snapshot import OutboundPolicy
@@ -47,7 +48,7 @@ def proxy_for(worlds: Sequence[Ours], port_of_original: int) -> Proxy:
     for ours in worlds:
         found = encode.tables(ours.snapshot, ours.world.namespace)
         for table in found:
-            hosts[table.port].extend(table.hosts)
+            hosts[int(table.name)].extend(table.hosts)
         for cluster in encode.clusters(ours.snapshot, found):
             assignment = ours.snapshot.assignment(cluster.name)
             if cluster.discovery is Discovery.ORIGINAL_DST:
@@ -55,13 +56,9 @@ def proxy_for(worlds: Sequence[Ours], port_of_original: int) -> Proxy:
             clusters[cluster.name] = encode.cluster(cluster, assignment, inline=True)
     passthrough = Cluster("PassthroughCluster", "PassthroughCluster", 0)
     clusters[passthrough.name] = encode.cluster(passthrough, original, inline=True)
-    tables = {port: encode.route_configuration(str(port), [*hosts[port], _unknown(port)]) for port in PORTS}
+    unknown = encode.unknown_hosts(OutboundPolicy.ALLOW_ANY)  # worlds differ in this; the shared table sends them on
+    tables = {port: encode.route_configuration(RouteTable(str(port), (*hosts[port], unknown))) for port in PORTS}
     return Proxy(tables, clusters.values())
-
-
-def _unknown(port: int) -> tuple[VirtualHost, tuple[str, ...]]:
-    """Worlds differ in what they do with unknown hosts; the shared table sends them on."""
-    return encode.unknown_hosts(OutboundPolicy.ALLOW_ANY, port)
 
 
 def compare(pairs: Sequence[Pair], port_of_original: int) -> list[Disagreement]:

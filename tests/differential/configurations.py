@@ -22,7 +22,11 @@ VALUE_PREFIXES = ["1", "a", "A", "ab"]
 VALUE_REGEXES = ["\\d+", "[a-c]*", ".*", "a,b", "(?i)abc", ".+"]
 NAMES = ["x-one", "X-Two", "x-three"]
 QUERY_NAMES = ["q", "Q", "r"]
-TEXTS = ["1", "value", "%REQ(x-one)%", "%%", "a %REQ(:path)% b", "%REQ(x-none)%", "%REQ(x-none?x-one)%", "%PROTOCOL%"]
+TEXTS = [
+    *("1", "value", "%REQ(x-one)%", "%%", "a %REQ(:path)% b", "%REQ(x-none)%", "%REQ(x-none?x-one)%", "%REQ(x-one):2%"),
+    *("%ROUTE_NAME%", "%REQ(:authority)%-%REQ(:method)%", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "%PATH(NQ)%"),
+    *("%QUERY_PARAM(q)%", "%RESP(x-base)%", "%RESPONSE_CODE%", "%UPSTREAM_CLUSTER%", "%REQ(X-TWO?:path)%"),
+]
 OP_NAMES = ["x-one", "X-Two", "x-new", "x-base", "x-up", "X-Other"]
 
 
@@ -164,6 +168,8 @@ def _rule(rng: random.Random, n: int, root: bool = True) -> dict[str, Any]:
         rule["directResponse"] = _direct_response(rng)
     else:
         _forward(rng, n, rule)
+    if rng.random() < 0.08:
+        rule["corsPolicy"] = _cors(rng)
     if rng.random() < 0.4:
         rule["headers"] = _headers(rng, authority="rewrite" not in rule or "authority" not in rule["rewrite"])
     return rule
@@ -342,6 +348,21 @@ def _direct_response(rng: random.Random) -> dict[str, Any]:
     found: dict[str, Any] = {"status": rng.choice([200, 204, 404, 503, 418])}
     if found["status"] != 204 and rng.random() < 0.7:
         found["body"] = {"string": rng.choice(["hello", "", '{"a": 1}'])}
+    return found
+
+
+def _cors(rng: random.Random) -> dict[str, Any]:
+    found: dict[str, Any] = {"allowOrigins": [rng.choice([{"exact": "https://a.example"}, {"prefix": "https://"}])]}
+    for name, values in (
+        ("allowMethods", [["GET"], ["GET", "POST"]]),
+        ("allowHeaders", [["x-one"], ["*"]]),
+        ("exposeHeaders", [["x-up"]]),
+        ("maxAge", ["24h", "1s"]),
+        ("allowCredentials", [True, False]),
+        ("unmatchedPreflights", ["FORWARD", "IGNORE"]),
+    ):
+        if rng.random() < 0.4:
+            found[name] = rng.choice(values)
     return found
 
 

@@ -12,6 +12,8 @@ from meshlib.config.resources import load_dict
 from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.dataplane import router
 from meshlib.dataplane.call import Call
+from meshlib.dataplane.outcome import Outcome
+from meshlib.dataplane.path import normalize_path
 from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import Request, is_grpc
 from meshlib.dataplane.state import State
@@ -82,9 +84,8 @@ class Ours:
     def _request(self, asked: Asked) -> Request:
         raw = [(name.encode(), value.encode()) for name, value in asked.lines]
         content_type = next((v.encode() for n, v in asked.headers if n.lower() == "content-type"), b"")
-        return Request(
-            asked.method, "http", asked.authority, asked.port, asked.target, raw, is_grpc=is_grpc(content_type)
-        )
+        path = normalize_path(asked.target)  # so that the draws are those of the rule that will be found
+        return Request(asked.method, "http", asked.authority, asked.port, path, raw, is_grpc=is_grpc(content_type))
 
     def _draws(self, asked: Asked) -> list[float]:
         request = self._request(asked)
@@ -119,6 +120,7 @@ class Ours:
         made.sent = {"port": attempt.endpoint.port, "method": asked.method, "target": target}
         made.sent["headers"] = _by_name(_text(headers), HOP)
         made.status = 200
+        call.settle(attempt, Outcome.of_status(200), 0.0)
         answered = [(name.encode(), value.encode()) for name, value in HEADERS]
         made.headers = _by_name(_text(call.response_headers(answered)), PROXY)
         return made

@@ -32,6 +32,8 @@ def asked(rng: random.Random, world: World) -> Asked:
     wanted = _wanted(rng, world)
     host, ports = _host(rng, world, wanted.pop("hosts", None))
     path = wanted.get("path") or rng.choice([*PATHS, *PATHS, "/other", "/foo/bar%20baz", "/a;x=1"])
+    if rng.random() < 0.08:
+        path = _abnormal(rng, path)
     query = "&".join(wanted.get("query", [])) if rng.random() < 0.9 else ""
     if rng.random() < 0.25:
         extra = f"{rng.choice(QUERY_NAMES)}{rng.choice(['', '=', '=1', '=2', '=abc', '=1=2', '=%31'])}"
@@ -42,10 +44,24 @@ def asked(rng: random.Random, world: World) -> Asked:
         headers.append(
             ("content-type", rng.choice(["application/grpc", "application/grpc+proto", "application/grpc-web"]))
         )
+    if any("corsPolicy" in rule for rule in wanted.get("rules", ())) or rng.random() < 0.02:
+        headers.append(("Origin", rng.choice(["https://a.example", "https://b.example", "http://a.example"])))
+        if rng.random() < 0.6:
+            wanted["method"] = "OPTIONS"
+            headers.append(("Access-Control-Request-Method", rng.choice(["GET", "PUT"])))
+            if rng.random() < 0.5:
+                headers.append(("access-control-request-headers", "x-one,x-four"))
     rng.shuffle(headers)
     method = wanted.get("method") or rng.choice(["GET", "GET", "POST", "DELETE", "PUT", "OPTIONS", "HEAD", "PATCH"])
     port = rng.choice(ports) if rng.random() < 0.95 else rng.choice([80, 8080])
     return Asked(method, _spelled(rng, world, host, port), port, path + (f"?{query}" if query else ""), headers)
+
+
+def _abnormal(rng: random.Random, path: str) -> str:
+    """Another spelling, which a sidecar makes normal before it looks at it."""
+    return rng.choice(
+        [f"/x/..{path}", f"/.{path}", path.replace("a", "%61"), f"{path}/../z", path.replace("/", "//", 1)]
+    )
 
 
 def _host(rng: random.Random, world: World, hosts: list[str] | None) -> tuple[str, list[int]]:
@@ -79,7 +95,7 @@ def _wanted(rng: random.Random, world: World) -> dict[str, Any]:
     """What it takes to meet one match of one rule, mostly."""
     service = rng.choice(world.virtual_services())
     rule = rng.choice(service["spec"]["http"])
-    found: dict[str, Any] = {"hosts": service["spec"].get("hosts"), "headers": [], "query": []}
+    found: dict[str, Any] = {"hosts": service["spec"].get("hosts"), "headers": [], "query": [], "rules": [rule]}
     matches = rule.get("match")
     if not matches or rng.random() < 0.1:
         return found

@@ -34,7 +34,9 @@ NOT_FOR_CALLS = {
     "what compiling needs, and has put elsewhere by then": "snapshot.Client endpoint.Endpoint.labels "
     "endpoint.Endpoint.locality endpoint.Endpoint.network endpoint.Endpoint.hostname policy.LoadBalancer.hash_keys "
     "policy.Tls.verify_host policy.Tls.refused cluster.Cluster.client_policy",
-    "what only xDS can say": "policy.RetryPolicy.retriable_headers policy.RetryPolicy.per_try_idle_timeout "
+    "what a server asks of its callers": "rbac",
+    "what only xDS can say": "domains.RouteTable policy.RetryPolicy.retriable_headers "
+    "policy.RetryPolicy.per_try_idle_timeout "
     "policy.RetryPolicy.reset_headers policy.RetryPolicy.reset_cap policy.OutlierDetection.success_rate "
     "policy.OutlierDetection.failure_percentage policy.SuccessRate policy.FailurePercentage "
     "route.Forward.max_stream_duration route.Forward.grpc_timeout_max",
@@ -153,13 +155,17 @@ def test_whatever_of_the_model_no_call_obeys_is_said_of_some_field():
     assert not dropped, f"compiled, and read by no call: obey them, or mark their fields as Carried: {dropped}"
 
 
-def _stands_below(owner: type, vain: tuple[str, ...]) -> bool:
-    """Whether values of a class stand only in values that are carried in vain."""
-    word = re.compile(rf"\b{owner.__name__}\b")
+def _stands_below(owner: type, vain: tuple[str, ...], seen: frozenset[type] = frozenset()) -> bool:
+    """Whether values of a class stand only in values that are carried in vain; those of its own kind do not count."""
+    word, seen = re.compile(rf"\b{owner.__name__}\b"), seen | {owner}
     holders = [
-        (name, each) for name, (each, field) in values().items() if word.search(str(each.__annotations__[field]))
+        (name, each)
+        for name, (each, field) in values().items()
+        if each not in seen and word.search(str(each.__annotations__[field]))
     ]
-    return bool(holders) and all(f"{name}.".startswith(vain) or _stands_below(each, vain) for name, each in holders)
+    return bool(holders) and all(
+        f"{name}.".startswith(vain) or _stands_below(each, vain, seen) for name, each in holders
+    )
 
 
 # The page ------------------------------------------------------------------------------------------------------------

@@ -348,22 +348,28 @@ class Call:
 
     def response_headers(self, headers: header_ops.Pairs) -> header_ops.Pairs:
         """The response's headers after the rule's operations."""
-        bound = self._bound
-        if bound is None:
+        bound, answer = self._bound, self.answer
+        if bound is None or (answer is not None and answer.is_final):
             return headers
         if self.cookies:
             headers = [*headers, *((b"set-cookie", cookie) for cookie in self.cookies)]
         ops = self.destination.response_ops if self.destination is not None else bound.response_ops
         if ops:
-            sent = self._base_headers if self._base_headers is not None else list(self.request.raw_headers)
-            seen = header_ops.Seen(self.request, sent, self.target, self._answered(headers))
+            seen = header_ops.Seen(self.request, self._sent(), self.target, self._answered(headers))
             headers = header_ops.apply(ops, headers, self.request, seen)
-        return headers if bound.cors is None else bound.cors.shared(self.request, headers)
+        return headers if bound.cors is None or answer is not None else bound.cors.shared(self.request, headers)
+
+    def _sent(self) -> header_ops.Pairs:
+        """The request's headers as sent, or as they stood when the answer was made here."""
+        if self._base_headers is not None:
+            return self._base_headers
+        original = [(b"x-envoy-original-path", self.request.path.encode("latin-1", "replace"))]
+        return [*self.request.raw_headers, *(original if self.target != self.request.path else ())]
 
     def _answered(self, headers: header_ops.Pairs) -> header_ops.Answered:
         """The response as values of header operations see it."""
         outcome, attempt = self.outcome, self._last
-        status = self.answer.status if self.answer is not None else outcome.status if outcome is not None else 0
+        status = outcome.status if outcome is not None and self.answer is None else 0  # an answer made here has none
         upstream = attempt.state.key if attempt is not None else ""
         return header_ops.Answered(headers, status, upstream, self.attempts, self.flags)
 

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from meshlib.dataplane.request import Request
 
@@ -39,8 +40,8 @@ class Answered(NamedTuple):
     """What is known once there is a response.
 
     Attributes:
-        headers: Of the response, before any operation.
-        status: Its status.
+        headers: Of the response, as levels and removes before left them.
+        status: Its status; 0 for an answer made here, as Envoy has it at that moment.
         upstream: ``address:port`` of the endpoint, ``""`` for an answer made here.
         attempts: How many were made.
         flags: Envoy's response flags, ``-`` for none.
@@ -70,12 +71,22 @@ class Seen:
 
     def get(self, name: str) -> str:
         """The value of a request header by its lower-case name, ``""`` when absent."""
+        return self.find(name) or ""
+
+    def find(self, name: str) -> str | None:
+        """As ``get``, but None when absent."""
         if self._found is None:
             self._found = _first_lines(self._headers)
             request, host = self.request, self._found.get("host", self.request.authority)
             pseudo = {":method": request.method, ":scheme": request.scheme, ":path": self.target, ":authority": host}
             self._found.update(pseudo)
-        return self._found.get(name, "")
+        return self._found.get(name)
+
+    def facing(self, headers: Pairs) -> Seen:
+        """The same with the response's headers as they are now."""
+        if self.answered is not None:
+            self.answered, self._response = self.answered._replace(headers=headers), None
+        return self
 
     def response(self, name: str) -> str:
         """The value of a response header, ``""`` when absent or while there is no response."""
@@ -126,8 +137,8 @@ def _command(name: str, argument: str, names: Names) -> Read | str:
         return lambda seen: _moment(seen.request.start_time, argument)
     if name == "QUERY_PARAM":
         return lambda seen: _parameter(seen.target, argument)
-    if name == "PATH" and argument.upper().startswith("NQ"):
-        return lambda seen: seen.target.partition("?")[0]
+    if name == "PATH":
+        return _path(argument.upper())
     read = _READS.get(name)
     return read if read is not None else ""
 
@@ -153,14 +164,25 @@ def _header(of_response: bool, argument: str) -> Read:
     first, _, other = argument.lower().partition("?")
     if of_response:
         return lambda seen: seen.response(first) or (seen.response(other) if other else "")
-    return lambda seen: seen.get(first) or (seen.get(other) if other else "")
+    return lambda seen: seen.get(other) if other and seen.find(first) is None else seen.get(first)
+
+
+def _path(argument: str) -> Read:
+    """With its query or without (``NQ``), after rewriting (``PATH``) or before (``ORIG``), by default before."""
+    query, _, which = argument.partition(":")
+
+    def whole(seen: Seen) -> str:
+        original = seen.get("x-envoy-original-path") if which != "PATH" else ""
+        return original or ("" if which == "ORIG" else seen.target)
+
+    return (lambda seen: whole(seen).partition("?")[0]) if query == "NQ" else whole
 
 
 def _parameter(target: str, name: str) -> str:
     for pair in target.partition("?")[2].split("&"):
         key, _, value = pair.partition("=")
-        if key == name:
-            return value
+        if unquote(key) == name:
+            return unquote(value)
     return ""
 
 
@@ -184,7 +206,6 @@ def _upstream(seen: Seen) -> str:
 
 
 _READS: dict[str, Read] = {
-    "PATH": lambda seen: seen.target,
     "UPSTREAM_HOST": _upstream,
     "UPSTREAM_REMOTE_ADDRESS": _upstream,
     "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": lambda seen: _upstream(seen).rpartition(":")[0].strip("[]"),

@@ -56,7 +56,8 @@ def apply(levels: Sequence[BoundOps], headers: Pairs, request: Request, sent: Se
     for level in levels:
         if level.removed:
             headers = [pair for pair in headers if pair[0].lower() not in level.removed]
-        headers = _one_level(level, headers, sent or Seen(request, headers))
+        seen = sent.facing(headers) if sent is not None else Seen(request, headers)
+        headers = _one_level(level, headers, seen)
     return headers
 
 

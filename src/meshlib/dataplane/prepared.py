@@ -58,7 +58,7 @@ class Destination:
         self.cluster = cluster
         self.weight = weighted.weight
         outer, coming_back = route.outer_request_headers, route.outer_response_headers
-        names = header_ops.Names(route.name, weighted.cluster)
+        names = header_ops.Names(route.name, weighted.cluster if cluster is not None else "")
         sent, received = (weighted.request_headers, route.request_headers, *outer), weighted.response_headers
         self.request_ops = header_ops.bind_ops(*sent, names=names)
         self.response_ops = header_ops.bind_ops(received, route.response_headers, *coming_back, names=names)
@@ -120,7 +120,8 @@ class BoundRoute:
         self._cumulative = list(accumulate(destination.weight for destination in destinations))
         names = header_ops.Names(route.name)
         self.response_ops = header_ops.bind_ops(route.response_headers, *route.outer_response_headers, names=names)
-        self.cors = BoundCors(route.cors) if route.cors is not None else None
+        forwards = isinstance(route.action, Forward)
+        self.cors = BoundCors(route.cors) if route.cors is not None and forwards else None
         action = route.action
         forward = action if isinstance(action, Forward) else None
         self.faults = bind_faults(route.fault)
@@ -181,13 +182,13 @@ class BoundRoute:
         headers: header_ops.Pairs = list(request.raw_headers)
         if destination.request_ops:
             headers = header_ops.apply(destination.request_ops, headers, request)
+        if destination.host_rewrite is not None:
+            headers = _with_host(headers, destination.host_rewrite)
         host = self._host(action, headers, request)
         if host is not None:
+            before = destination.host_rewrite or request.authority
             headers = _with_host(headers, host)
-            before = destination.host_rewrite or request.authority  # levels run one after the other, the inner first
             headers.append((b"x-envoy-original-host", before.encode("latin-1", "replace")))
-        elif destination.host_rewrite is not None:
-            headers = _with_host(headers, destination.host_rewrite)
         if destination.tells_host and (host or destination.host_rewrite) is not None:
             headers.append((b"x-forwarded-host", request.authority.encode("latin-1", "replace")))
         target = request.path

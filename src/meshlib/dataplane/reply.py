@@ -37,7 +37,8 @@ class LocalReply(NamedTuple):
         headers: Response headers.
         body: Response body.
         flag: Envoy's response flag, ``""`` for none.
-        grpc_status: Set for gRPC callers; the HTTP status is 200 then.
+        grpc_status: What gRPC callers get, as far as it is not for ``fitted`` to say.
+        is_final: Goes out as it is, past all operations on responses.
     """
 
     status: int
@@ -45,28 +46,19 @@ class LocalReply(NamedTuple):
     body: bytes = b""
     flag: str = ""
     grpc_status: int | None = None
+    is_final: bool = False
 
 
-def abort_reply(abort: Abort, request: Request) -> LocalReply:
-    """An injected abort. A gRPC status is for gRPC callers; others are answered 200, as Envoy's fault filter does."""
+def abort_reply(abort: Abort) -> LocalReply:
+    """An injected abort; one with a gRPC status is an HTTP 200 for all other callers. Source: Envoy's fault filter."""
     body = b"fault filter abort"
-    if abort.grpc_status is not None and not request.is_grpc:
-        return LocalReply(200, _text_headers(body), body, "FI")
-    if abort.grpc_status is not None:
-        return _grpc_reply(abort.grpc_status, b"" if request.method == "HEAD" else body, "FI")
-    return LocalReply(abort.http_status or 503, _text_headers(body), body, "FI")
+    status = 200 if abort.grpc_status is not None else abort.http_status or 503
+    return LocalReply(status, _text_headers(body), body, "FI", abort.grpc_status)
 
 
-def direct_reply(action: DirectResponse, request: Request, flag: str = "") -> LocalReply:
-    """A fixed answer, in gRPC's form for gRPC callers where one is given."""
-    if action.grpc_status is not None and request.is_grpc:
-        return _grpc_reply(action.grpc_status, action.body, flag)
-    return LocalReply(action.status, _text_headers(action.body), action.body, flag)
-
-
-def _grpc_reply(status: int, message: bytes, flag: str) -> LocalReply:
-    headers = [(b"content-type", b"application/grpc"), (b"grpc-status", str(status).encode())]
-    return LocalReply(200, [*headers, (b"grpc-message", message)] if message else headers, b"", flag, status)
+def direct_reply(action: DirectResponse, flag: str = "") -> LocalReply:
+    """A fixed answer."""
+    return LocalReply(action.status, _text_headers(action.body), action.body, flag, action.grpc_status)
 
 
 def redirect_reply(action: Redirect, rewrite: PathRewrite | None, request: Request) -> LocalReply:
@@ -103,18 +95,22 @@ def _kept_host(action: Redirect, scheme: str, request: Request) -> str:
 def fitted(reply: LocalReply, request: Request) -> LocalReply:
     """``reply`` as this caller takes it: a gRPC caller gets 200 with a gRPC status, a HEAD request no body.
 
-    Source: Envoy ``sendLocalReply``, ``Grpc::Utility::httpToGrpcStatus``.
+    Source: Envoy ``sendLocalReply``, ``Grpc::Utility::httpToGrpcStatus``, to which 200 too is UNKNOWN.
     """
-    if request.is_grpc and reply.grpc_status is None:
-        status = grpc_of_http(reply.status)
-        headers = [pair for pair in reply.headers if pair[0] not in (b"content-type", b"content-length")]
-        headers += [(b"content-type", b"application/grpc"), (b"grpc-status", b"%d" % status)]
-        if reply.body and request.method != "HEAD":
-            headers.append((b"grpc-message", quote(reply.body, safe=_PLAIN).encode()))
-        return LocalReply(200, headers, b"", reply.flag, status)
-    return reply._replace(body=b"") if request.method == "HEAD" else reply
+    if reply.is_final:
+        return reply
+    body = reply.body if request.method != "HEAD" else b""
+    if not request.is_grpc:
+        return reply._replace(body=body, grpc_status=None)
+    status = reply.grpc_status if reply.grpc_status is not None else grpc_of_http(reply.status) or _UNKNOWN
+    headers = [pair for pair in reply.headers if pair[0] not in (b"content-type", b"content-length")]
+    headers += [(b"content-type", b"application/grpc"), (b"grpc-status", b"%d" % status)]
+    if body:
+        headers.append((b"grpc-message", quote(body, safe=_PLAIN).encode()))
+    return LocalReply(200, headers, b"", reply.flag, status)
 
 
+_UNKNOWN = 2
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 """What ``grpc-message`` need not escape."""
 
@@ -162,7 +158,6 @@ def _split_port(authority: str) -> tuple[str, str]:
 
 
 def _text_headers(body: bytes) -> Pairs:
-    headers = [(b"content-length", str(len(body)).encode())]
-    if body:
-        headers.append((b"content-type", b"text/plain"))
-    return headers
+    if not body:
+        return []
+    return [(b"content-length", str(len(body)).encode()), (b"content-type", b"text/plain")]

@@ -87,7 +87,7 @@ def _draw_faults(call: Call, prepared: Prepared, bound: BoundRoute, rng: random.
         call.delay = found.delay
         call.flag("DI")
     if found.abort is not None:
-        call.answer = abort_reply(found.abort, call.request)
+        call.answer = abort_reply(found.abort)
         call.flag("FI")
 
 
@@ -105,7 +105,7 @@ def _answer_here(call: Call, bound: BoundRoute) -> None:
             path, mark, query = request.path.partition("?")
             call.target = bound.path_rewrite(path) + mark + query
     elif isinstance(action, DirectResponse):
-        call.answer = direct_reply(action, request)
+        call.answer = direct_reply(action)
 
 
 def _answer_missing(call: Call, bound: BoundRoute, now: float) -> None:
@@ -114,7 +114,7 @@ def _answer_missing(call: Call, bound: BoundRoute, now: float) -> None:
     action = bound.route.action
     if not isinstance(action, Forward) or action.missing_cluster is None:
         raise call.fail(NoCluster, f"cluster {name} does not exist", now)
-    call.answer = fitted(direct_reply(action.missing_cluster, call.request, NoCluster.flag), call.request)
+    call.answer = fitted(direct_reply(action.missing_cluster, NoCluster.flag), call.request)
     call.flag(NoCluster.flag)
 
 

@@ -15,6 +15,7 @@ try:
     from envoy.config.route.v3 import route_components_pb2, route_pb2
     from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as aggregate_pb2
     from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_pb2
+    from envoy.extensions.filters.http.cors.v3 import cors_pb2
     from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as _http_ext_authz  # noqa: F401
     from envoy.extensions.filters.http.fault.v3 import fault_pb2
     from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
@@ -31,6 +32,7 @@ try:
     from envoy.extensions.load_balancing_policies.ring_hash.v3 import ring_hash_pb2
     from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2
     from envoy.extensions.load_balancing_policies.wrr_locality.v3 import wrr_locality_pb2
+    from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2
     from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
     from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
     from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
@@ -54,6 +56,7 @@ __all__ = [
     "cluster_pb2",
     "common_fault_pb2",
     "config_source_pb2",
+    "cors_pb2",
     "duration_pb2",
     "endpoint_components_pb2",
     "endpoint_pb2",
@@ -89,6 +92,7 @@ __all__ = [
     "tls_pb2",
     "typed_struct_pb2",
     "udpa_typed_struct_pb2",
+    "uri_template_match_pb2",
     "wrappers_pb2",
     "wrr_locality_pb2",
 ]

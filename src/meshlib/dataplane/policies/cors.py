@@ -1,7 +1,9 @@
 """Cross-origin requests: preflights are answered here, answers say who may read them.
 
 Source: Envoy's CORS filter: without an ``Origin`` nothing happens; ``*`` repeats what the preflight asked for; an
-answer names the caller's own origin. Istio ``unmatchedPreflights``.
+answer names the caller's own origin. An ignored preflight (Istio ``unmatchedPreflights``) gets the same answer without
+origin and exposed headers. Answers made here, but for preflights, say nothing of it; neither do routes that answer by
+themselves.
 """
 
 from __future__ import annotations
@@ -22,33 +24,38 @@ _EXPOSE = b"access-control-expose-headers"
 class BoundCors:
     """The rules of one route, ready for requests."""
 
-    __slots__ = ("_fixed", "_origins", "_shown", "policy")
+    __slots__ = ("_origins", "_shown", "policy")
 
     def __init__(self, policy: Cors) -> None:
         self.policy = policy
         self._origins = tuple(bind_text(origin) for origin in policy.allow_origins)
         shown = [(_CREDENTIALS, "true" if policy.allow_credentials else ""), (_EXPOSE, policy.expose_headers)]
         self._shown: Pairs = [(name, value.encode("latin-1", "replace")) for name, value in shown if value]
-        age = [] if policy.max_age is None else [(b"access-control-max-age", str(policy.max_age).encode())]
-        self._fixed: Pairs = [*self._shown, *age, (b"content-length", b"0")]
 
     def preflight(self, request: Request) -> LocalReply | None:
         """The answer to a preflight; None for any other request, and for a preflight that is to be sent on."""
         asked = request.header("access-control-request-method")
-        if request.method != "OPTIONS" or not asked:
+        if request.method != "OPTIONS" or not asked or not request.header("origin"):
             return None
         origin = self._allowed(request)
-        if origin is None:
-            ignored = request.header("origin") and not self.policy.forward_unmatched
-            return LocalReply(200, [(b"content-length", b"0")]) if ignored else None
+        if origin is None and self.policy.forward_unmatched:
+            return None
         wanted = request.header("access-control-request-headers") or ""
-        lists = (
-            (b"access-control-allow-methods", self.policy.allow_methods, asked),
-            (b"access-control-allow-headers", self.policy.allow_headers, wanted),
-        )
-        granted = [(name, asked_for if value == "*" else value) for name, value, asked_for in lists]
-        headers = [(name, value.encode("latin-1", "replace")) for name, value in granted if value]
-        return LocalReply(200, [(_ORIGIN, origin), *headers, *self._fixed])
+        policy = self.policy
+        granted: Pairs = [] if origin is None else [(_ORIGIN, origin)]
+        granted += [pair for pair in self._shown if origin is not None or pair[0] is _CREDENTIALS]
+        granted += self._repeated(b"access-control-allow-methods", policy.allow_methods, asked)
+        granted += self._repeated(b"access-control-allow-headers", policy.allow_headers, wanted)
+        if policy.max_age is not None:
+            granted.append((b"access-control-max-age", b"%d" % policy.max_age))
+        return LocalReply(200, [*granted, (b"content-length", b"0")], is_final=True)
+
+    @staticmethod
+    def _repeated(name: bytes, value: str, asked: str) -> Pairs:
+        """``*`` repeats what was asked for, were it nothing."""
+        if not value:
+            return []
+        return [(name, (asked if value == "*" else value).encode("latin-1", "replace"))]
 
     def shared(self, request: Request, headers: Pairs) -> Pairs:
         """The headers of an answer, with word of who may read it where the caller's origin may."""

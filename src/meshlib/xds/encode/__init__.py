@@ -8,10 +8,9 @@ from meshlib.xds.encode.clusters import cluster
 from meshlib.xds.encode.endpoints import load_assignment
 from meshlib.xds.encode.listeners import api_listener, listener
 from meshlib.xds.encode.routes import route_configuration, virtual_host
-from meshlib.xds.encode.snapshot import Table, clusters, tables, unknown_hosts
+from meshlib.xds.encode.snapshot import clusters, tables, unknown_hosts
 
 __all__ = [
-    "Table",
     "api_listener",
     "cluster",
     "clusters",

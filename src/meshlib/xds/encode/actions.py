@@ -18,6 +18,8 @@ __all__ = ["write_action"]
 
 _REDIRECTS = {301: "MOVED_PERMANENTLY", 302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT"}
 _REDIRECTS[308] = "PERMANENT_REDIRECT"
+_CODE = route_components_pb2.RouteAction.ClusterNotFoundResponseCode
+_NOT_FOUND = {404: "NOT_FOUND", 500: "INTERNAL_SERVER_ERROR"}
 
 
 def write_action(action: Forward | Redirect | DirectResponse, route: Any) -> None:
@@ -36,6 +38,9 @@ def _forward(action: Forward) -> Any:
     made = route_components_pb2.RouteAction(timeout=duration(action.timeout or 0.0))
     _write_clusters(action, made)
     _write_rewrites(action, made)
+    if action.missing_cluster is not None:
+        code = _NOT_FOUND.get(action.missing_cluster.status, "SERVICE_UNAVAILABLE")
+        made.cluster_not_found_response_code = _CODE.Value(code)
     if action.retry is not None:
         made.retry_policy.CopyFrom(retry_policy(action.retry))
     for mirror in action.mirrors:
@@ -50,7 +55,13 @@ def _forward(action: Forward) -> Any:
 
 
 def _write_clusters(action: Forward, made: Any) -> None:
-    """One destination without anything of its own is a plain cluster, as istiod writes it."""
+    """One destination without anything of its own is a plain cluster, as istiod writes it.
+
+    Raises:
+        ValueError: A destination rewrites the path by itself, for which the wire has no field.
+    """
+    if any(each.path_rewrite is not None or each.regex_rewrite is not None for each in action.clusters):
+        raise ValueError("a destination's own path rewrite cannot be written")
     first = action.clusters[0] if len(action.clusters) == 1 else None
     if first is not None and first == WeightedCluster(first.cluster):
         made.cluster = first.cluster

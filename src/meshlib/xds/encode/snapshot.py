@@ -7,13 +7,13 @@ the snapshot itself: a spelling belongs to the host that a caller would reach by
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from meshlib.model.cluster import Cluster
+from meshlib.model.domains import RouteTable
 from meshlib.model.route import DirectResponse, Forward, Route, RouteMatch, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import OutboundPolicy, Snapshot
 
-__all__ = ["PASSTHROUGH", "Table", "clusters", "domains", "tables", "unknown_hosts"]
+__all__ = ["PASSTHROUGH", "clusters", "domains", "tables", "unknown_hosts"]
 
 PASSTHROUGH = "PassthroughCluster"
 """Istio's name for the cluster that dials what the caller named."""
@@ -21,32 +21,15 @@ PASSTHROUGH = "PassthroughCluster"
 _REFUSED = 502
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The hosts on one port, each with the domains under which callers know it."""
-
-    port: int
-    hosts: tuple[tuple[VirtualHost, tuple[str, ...]], ...]
-
-    @property
-    def name(self) -> str:
-        """Istio's name of the table: the port."""
-        return str(self.port)
-
-    def cluster_names(self) -> Iterator[str]:
-        """Every cluster that a rule names, mirrors included, once each."""
-        yield from dict.fromkeys(name for host, _ in self.hosts for route in host.routes for name in _named(route))
-
-
-def tables(snapshot: Snapshot, namespace: str = "default", cluster_domain: str = "cluster.local") -> list[Table]:
-    """The route tables of a snapshot, by port; short names are those of a caller in ``namespace``."""
+def tables(snapshot: Snapshot, namespace: str = "default", cluster_domain: str = "cluster.local") -> list[RouteTable]:
+    """The route tables of a snapshot, named by their ports; short names are those of a caller in ``namespace``."""
     ports: dict[int, list[tuple[VirtualHost, tuple[str, ...]]]] = {}
     for name, port in snapshot.source.listing():
         host = snapshot.virtual_host(name, port)
         if host is not None:
             spelled = tuple(domains(snapshot, name, port, namespace, cluster_domain))
             ports.setdefault(port, []).append((host, spelled))
-    return [Table(port, tuple(hosts)) for port, hosts in sorted(ports.items())]
+    return [RouteTable(str(port), tuple(hosts)) for port, hosts in sorted(ports.items())]
 
 
 def domains(snapshot: Snapshot, name: str, port: int, namespace: str, cluster_domain: str) -> Iterator[str]:
@@ -72,7 +55,7 @@ def _short(name: str, namespace: str, cluster_domain: str) -> Iterable[str]:
     return [*own, short, f"{short}.svc"]
 
 
-def unknown_hosts(policy: OutboundPolicy, port: int) -> tuple[VirtualHost, tuple[str, ...]]:
+def unknown_hosts(policy: OutboundPolicy) -> tuple[VirtualHost, tuple[str, ...]]:
     """The virtual host for everything else: straight on, or refused with 502 as Istio's ``block_all``."""
     if policy is OutboundPolicy.REGISTRY_ONLY:
         return VirtualHost("block_all", 0, (Route("block_all", RouteMatch(), DirectResponse(_REFUSED)),)), ("*",)
@@ -86,9 +69,10 @@ def _named(route: Route) -> Iterator[str]:
         yield from (mirror.cluster for mirror in route.action.mirrors)
 
 
-def clusters(snapshot: Snapshot, found: Iterable[Table]) -> Iterator[Cluster]:
+def clusters(snapshot: Snapshot, found: Iterable[RouteTable]) -> Iterator[Cluster]:
     """The clusters that the tables name and the snapshot knows, once each."""
-    for name in dict.fromkeys(name for table in found for name in table.cluster_names()):
+    hosts = (host for table in found for host, _ in table.hosts)
+    for name in dict.fromkeys(name for host in hosts for route in host.routes for name in _named(route)):
         cluster = snapshot.cluster(name)
         if cluster is not None:
             yield cluster
