@@ -21,6 +21,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from meshlib.config.analyze import analyze
@@ -41,6 +42,7 @@ LIMITS = {
     "load_s": (30.0, 150.0),
     "publish_s": (3.0, 150.0),
     "first_request_ms": (5.0, 3.0),
+    "first_unknown_host_ms": (5.0, 5.0),
     "edit_virtual_service_ms": (300.0, None),
     "edit_endpoints_ms": (300.0, None),
     "analyze_s": (30.0, 150.0),
@@ -129,24 +131,34 @@ spec:
 """
 
 
+WILDCARD = """apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: wildcard, namespace: ns1}
+spec:
+  hosts: ["*.example.com"]
+  http:
+  - route: [{destination: {host: svc1}}]
+"""
+
+
 def write(folder: Path, services: int) -> None:
     """Four files: the forms in which such objects come out of a cluster."""
     half = range(services // 2)
     for name, parts in (
         ("services", [service(number) for number in range(services)]),
         ("slices", [endpoint_slice(number) for number in range(services)]),
-        ("virtual-services", [virtual_service(number) for number in half]),
+        ("virtual-services", [WILDCARD, *(virtual_service(number) for number in half)]),
         ("destination-rules", [destination_rule(number) for number in half]),
     ):
         (folder / f"{name}.yaml").write_text("---\n".join(parts))
 
 
 def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
-    """How long an action took, and what it gave."""
+    """The CPU time that an action took, which busy neighbours leave alone, and what it gave."""
     gc.collect()
-    started = time.perf_counter()
+    started = time.process_time()
     result = action()
-    return time.perf_counter() - started, result
+    return time.process_time() - started, result
 
 
 class World:
@@ -185,6 +197,11 @@ class World:
         assert route.destinations[0].cluster is not None
         return len(route.destinations[0].cluster.members)
 
+    def look_up(self, host: str) -> bool:
+        """Whether a host is known."""
+        assert self.prepared is not None
+        return self.prepared.host(host, 80) is not None
+
     def edit(self, name: str, old: str, new: str) -> float:
         """Milliseconds from a changed file to a request to the changed host."""
         path = self.folder / name
@@ -210,8 +227,10 @@ def measure(services: int) -> dict[str, float]:
         assert not facts.problems
         figures["publish_s"], _ = seconds(lambda: world.publish(facts))
         assert not world.feed.problems
-        figures["first_request_ms"] = min(seconds(lambda n=n: world.request(n))[0] for n in range(1, 40, 2)) * 1e3
-        figures["hosts_compiled"] = len(world.prepared._hosts)  # what a process of twenty hosts pays for
+        firsts = [seconds(lambda number=number: world.request(number))[0] for number in range(1, 40, 2)]
+        figures["first_request_ms"] = median(firsts) * 1e3
+        figures["first_wildcard_host_ms"] = seconds(lambda: world.look_up("x.example.com"))[0] * 1e3
+        figures["first_unknown_host_ms"] = seconds(lambda: world.look_up("nowhere.invalid"))[0] * 1e3
         figures["edit_virtual_service_ms"] = world.edit(
             "virtual-services.yaml", virtual_service(1), virtual_service(1, "2s")
         )
