@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 __all__ = ["SEEDS"]
 
@@ -28,6 +29,9 @@ _RULES = [
     b"    headers: {request: {set: {x: '%REQ(y)%'}, remove: [z]}}\n    corsPolicy: {allowOrigins: [{exact: a}]}\n",
 ]
 
+_RANDOM = random.Random(1)
+_BYTES = [_RANDOM.randbytes(size) for size in (256, 512, 1024, 2048, 4096) for _ in range(8)]
+
 SEEDS: dict[str, list[bytes]] = {
     "yaml": [*_YAML, json.dumps(_OBJECT).encode()],
     "rules": _RULES,
@@ -38,6 +42,8 @@ SEEDS: dict[str, list[bytes]] = {
         b"https://[::1]:443/\ncookie: a=b",
         b"http://x.example.com/b",
     ],
+    "worlds": _BYTES,
+    "values": _BYTES,
     "words": [b"1h30m5.5s", b"*.example.com", b"outbound_.80_.v1_.a.b", b"10.0.0.0/8", b"%REQ(x):5%%", b"a/b=c"],
 }
 """Target -> inputs."""

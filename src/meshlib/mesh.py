@@ -51,7 +51,7 @@ __all__ = ["Mesh", "MeshSource", "MeshStatus", "as_mesh"]
 Source = str | Path | Provider | Resource[Any] | Mapping[str, Any]
 _LOG = logging.getLogger("meshlib")
 STATUS_LIMIT = 100
-"""How many findings of a kind ``Mesh.status`` lists; ``Mesh.problems`` has all."""
+"""How many findings of a kind ``Mesh.status`` lists and the log tells at once; ``Mesh.problems`` has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +202,18 @@ class Mesh:
                 self.prepared.with_endpoints(snapshot, now)
             else:
                 self.prepared = Prepared(snapshot, self.state, now, self.rng)
-            for problem in set(self._feed.problems) - self._told:
-                _LOG.warning("%s", problem)
+            self._log([problem for problem in self._feed.problems if problem not in self._told])
             self._told = set(self._feed.problems)
         with self._published:
             self.is_ready = True
             self._published.notify_all()
+
+    def _log(self, problems: Sequence[Problem]) -> None:
+        """Each new finding in a line; of very many the first."""
+        for problem in problems[:STATUS_LIMIT]:
+            _LOG.warning("%s", problem)
+        if len(problems) > STATUS_LIMIT:
+            _LOG.warning("%d more problems of the configuration: see mesh.problems", len(problems) - STATUS_LIMIT)
 
     @property
     def snapshot(self) -> Snapshot:

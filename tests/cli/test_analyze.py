@@ -163,3 +163,25 @@ def test_what_is_not_honoured_can_be_left_out(run):
 def test_a_file_given_twice_is_read_once(run, tmp_path):
     done = run(RULES, str(tmp_path / "mesh.yaml"), "--output", "json")
     assert [each["code"] for each in json.loads(done.stdout)] == ["IST0101"]
+
+
+def test_files_that_are_no_text_and_names_that_move_the_cursor_are_told_plainly(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"# caf\xe9\nkind: a\n")
+    (tmp_path / "cursor.yaml").write_text('apiVersion: v1\nkind: Service\nmetadata: {name: "a\\x1b[2J"}\nspec: 1\n')
+    (tmp_path / "raw.yaml").write_bytes(b"a: \x1b[2J\n")
+    done = CliRunner().invoke(meshlib, ["analyze", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "not UTF-8" in done.stdout
+    assert "a\\x1b[2J" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("content", [b"[" * 9999, b"a: &a [*a]", b"- 1", b"\xff", b"a: 2001-99-99\nb: *c"])
+def test_a_mesh_configuration_that_cannot_be_read_is_unusable_input(tmp_path, content):
+    (tmp_path / "mesh.conf").write_bytes(content)
+    (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {name: a}\n")
+    done = CliRunner().invoke(
+        meshlib, ["analyze", str(tmp_path / "a.yaml"), "--mesh-config", str(tmp_path / "mesh.conf")]
+    )
+    assert done.exit_code == 2
+    assert "mesh.conf" in done.stderr

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 
 import pytest
 
+from meshlib.config.analyze import analyze
 from meshlib.config.resources import bounds, load_dict, load_file, load_text, yaml_values
 from meshlib.config.resources.bounds import MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS
+from meshlib.config.validation import validate
+from meshlib.providers import FileProvider
+from meshlib.testing import mesh_of
 
 HEAD = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: bad}\nspec:\n"
 GOOD = "apiVersion: v1\nkind: Service\nmetadata: {name: good}\nspec: {ports: [{port: 80}]}\n"
@@ -216,3 +221,58 @@ def test_lines_are_found_in_json_and_in_lists():
     (problem,) = loaded.problems
     assert problem.path == "spec.ports[0].port"
     assert '"port": []' in text.splitlines()[problem.line - 1]
+
+
+# What holds text inside text, and what is told ----------------------------------------------------------------------
+
+SETTINGS = ["a: &a [*a]", laughs(), "[" * 10_000, "a: 2001-99-99", "? [a]\n: b", "\x00", "- 1"]
+
+
+@pytest.mark.parametrize("key", ["mesh", "meshNetworks"])
+@pytest.mark.parametrize("text", SETTINGS)
+def test_hostile_settings_inside_a_config_map_break_no_analysis(key, text):
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {key: text}}
+    analyze([*load_dict(settings).resources, *load_text(GOOD).resources])
+
+
+@pytest.mark.parametrize("jwks", ["[" * 100_000, '{"keys":' * 50_000, '{"keys": 1}', "{", '{"keys": [1]}'])
+def test_hostile_keys_of_tokens_are_refused(jwks):
+    rule = {"issuer": "a", "jwks": jwks}
+    kind = {"apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication", "metadata": {"name": "a"}}
+    (resource,) = load_dict({**kind, "spec": {"jwtRules": [rule]}}).resources
+    assert any("jwks" in problem.path for problem in validate(resource))
+
+
+def test_a_text_of_very_many_bad_documents_is_told_by_the_first(tmp_path):
+    text = "--- a\n" * 3_000 + "---\n" + GOOD
+    path = tmp_path / "many.yaml"
+    path.write_text(text)
+    for loaded in (load_text(text), FileProvider(path).look()):
+        assert len(loaded.problems) == MAX_PROBLEMS + 1
+        assert "2900 more" in loaded.problems[-1].message
+        assert [resource.id for resource in loaded.resources] == ["Service good"]
+
+
+def test_analysis_tells_the_first_hundred_of_a_code_about_an_object():
+    rules = ",".join("{route: [{destination: {host: nowhere}}]}" for _ in range(500))
+    found = analyze(load_text(f"{HEAD}  hosts: [a]\n  http: [{rules}]\n").resources)
+    counts = Counter(problem.code for problem in found)
+    assert counts["IST0101"] == MAX_PROBLEMS
+    assert max(counts.values()) == MAX_PROBLEMS
+
+
+def test_what_is_told_stays_on_its_line_and_moves_no_cursor():
+    text = GOOD.replace("good", '"a\\x1b[2J\\nError [IST0106] forged"').replace("80", "many")
+    (problem,) = load_text(text).problems
+    assert "\x1b" not in str(problem)
+    assert "\n" not in str(problem)
+    assert "\\x1b[2J\\n" in str(problem)
+
+
+def test_the_log_tells_the_first_hundred_of_very_many_problems(caplog):
+    wrong = "---\n".join(GOOD.replace("80", "many").replace("good", f"s{number}") for number in range(150))
+    mesh_of(wrong, telemetry=False).close()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 101
+    assert [f"Service s{number} " in line for number, line in enumerate(lines[:100])] == [True] * 100
+    assert lines[-1].startswith("50 more problems")

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from meshlib.config.analyze import ANALYZERS, analyze
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.load import load_text
+from meshlib.config.resources.bounds import MAX_BYTES
+from meshlib.config.resources.load import decoded, load_bytes
+from meshlib.config.resources.yaml_lines import read
+from meshlib.config.resources.yaml_values import TextError
 from meshlib.errors import ConfigError
 from meshlib.model.problem import LEVELS, Level, Problem
 
@@ -64,11 +65,11 @@ def findings(
         OSError: A file cannot be read.
     """
     analysis, resources, loading = Analysis(), list[Resource[Any]](), list[Problem]()
-    for name, text in _read(paths):
+    for name, raw in _read(paths):
         if name in analysis.texts:
             continue
-        loaded = load_text(text, name, strict=strict)
-        analysis.texts[name] = text
+        loaded = load_bytes(raw, name, strict=strict)
+        analysis.texts[name] = raw.decode("utf-8", "replace").removeprefix("\ufeff")
         resources.extend(loaded.resources)
         loading.extend(loaded.problems)
     analysis.objects = len(resources)
@@ -84,13 +85,15 @@ def findings(
     return analysis
 
 
-def _read(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _read(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Each source with its name, and no more of it than loading takes."""
     for path in paths:
         if path == "-":
-            yield STDIN, sys.stdin.read()
+            yield STDIN, sys.stdin.buffer.read(MAX_BYTES + 1)
             continue
         for file in _files(Path(path)):
-            yield str(file), file.read_text("utf-8", errors="replace")
+            with file.open("rb") as content:
+                yield str(file), content.read(MAX_BYTES + 1)
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -110,12 +113,14 @@ def _mesh(path: str | None) -> Mapping[str, Any] | None:
     if path is None:
         return None
     try:
-        value = yaml.safe_load(Path(path).read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {str(error).partition(chr(10))[0]}") from None
-    if not isinstance(value, dict):
+        document = read(decoded(Path(path).read_bytes()), 1)
+    except TextError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if document.error is not None:
+        raise ConfigError(f"{path}:{document.line} is not YAML: {document.error}")
+    if not isinstance(document.value, dict):
         raise ConfigError(f"{path} is no mapping")
-    return value
+    return document.value
 
 
 def reaches(found: Sequence[Problem], threshold: str) -> bool:

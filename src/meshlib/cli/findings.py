@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from meshlib.cli.analyze import Analysis
 from meshlib.config.resources.yaml_spans import Span, spans
-from meshlib.model.problem import LEVELS, Level, Problem
+from meshlib.model.problem import LEVELS, Level, Problem, printable
 
 __all__ = ["show"]
 
@@ -40,7 +40,7 @@ class _Source:
 
     def __init__(self, text: str) -> None:
         self._text, self.lines = text, text.splitlines()
-        self._spans: dict[int, list[Span]] | None = None
+        self._spans: dict[tuple[int, str], Span] | None = None
 
     def mark(self, problem: Problem) -> tuple[int, int] | None:
         """Columns of the field of a finding in its line; None when it is not known."""
@@ -48,16 +48,23 @@ class _Source:
         if not problem.path:
             return (int(column[1]) - 1, int(column[1])) if column is not None else None
         if self._spans is None:
-            self._spans = {}
-            for span in islice(spans(self._text), _MOST_FIELDS):
-                self._spans.setdefault(span.line, []).append(span)
+            self._spans = self._find()
         path = problem.path
         while path:
-            for span in self._spans.get(problem.line or 0, ()):
-                if span.path == path or span.path.endswith(f"].{path}"):
-                    return span.start, span.end
+            span = self._spans.get((problem.line or 0, path))
+            if span is not None:
+                return span.start, span.end
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return None
+
+    def _find(self) -> dict[tuple[int, str], Span]:
+        """By line and path, in the document and in the object of a list; a line may hold very many fields."""
+        found: dict[tuple[int, str], Span] = {}
+        for span in islice(spans(self._text), _MOST_FIELDS):
+            found.setdefault((span.line, span.path), span)
+            if span.path.startswith("items["):
+                found.setdefault((span.line, span.path.partition("].")[2]), span)
+        return found
 
 
 def _lines(problem: Problem, source: _Source) -> Iterator[str]:
@@ -65,8 +72,8 @@ def _lines(problem: Problem, source: _Source) -> Iterator[str]:
     line = f":{problem.line}" if problem.line is not None else ""
     where = " ".join(part for part in (f"{problem.file}{line}", problem.resource, problem.path) if part)
     title = f"{problem.level.value} {escape(f'[{problem.code}]')}"
-    yield f"  [{colour}]{title}[/] [bold]{escape(problem.message)}[/]"
-    yield f"    [dim]{problem.name}: {escape(where)}[/]"
+    yield f"  [{colour}]{title}[/] [bold]{escape(printable(problem.message))}[/]"
+    yield f"    [dim]{problem.name}: {escape(printable(where))}[/]"
     if problem.line is not None and source.lines:
         number = max(1, min(problem.line, len(source.lines)))  # a text that ends too early breaks behind its last line
         yield from _excerpt(source.lines[number - 1].rstrip(), number, source.mark(problem), colour)
@@ -76,7 +83,7 @@ def _excerpt(text: str, number: int, mark: tuple[int, int] | None, colour: str) 
     """The line itself, shortened around the mark where it is very long, and the mark beneath it."""
     start, end = mark or (0, 0)
     cut = max(0, start - _WIDEST // 2) if len(text) > _WIDEST else 0
-    shown = text[cut : cut + _WIDEST].replace("\t", " ")
+    shown = "".join(each if each.isprintable() else " " for each in text[cut : cut + _WIDEST])
     ahead, behind = "..." if cut else "", "..." if cut + _WIDEST < len(text) else ""
     yield f"    [dim]{number:>5} |[/] {escape(f'{ahead}{shown}{behind}')}"
     if mark is not None and start < len(text):

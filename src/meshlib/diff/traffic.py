@@ -124,7 +124,7 @@ def _read(lines: Iterable[str]) -> Traffic:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

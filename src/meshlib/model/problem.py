@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-__all__ = ["LEVELS", "Level", "Problem", "schema_error", "schema_warning"]
+__all__ = ["LEVELS", "Level", "Problem", "printable", "schema_error", "schema_warning"]
 
 
 class Level(Enum):
@@ -72,7 +72,14 @@ class Problem:
         """``Error [IST0106] reviews.yaml:14 VirtualService default/reviews spec.http[0]: message``."""
         line = f":{self.line}" if self.line is not None else ""
         where = " ".join(part for part in (f"{self.file}{line}", self.resource, self.path) if part)
-        return f"{self.level.value} [{self.code}] {where}: {self.message}"
+        return printable(f"{self.level.value} [{self.code}] {where}: {self.message}")
+
+
+def printable(text: str) -> str:
+    """The text on one line, without what a terminal or a log would act upon."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def schema_error(resource: str, message: str, file: str = "", line: int | None = None, path: str = "") -> Problem:

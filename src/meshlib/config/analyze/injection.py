@@ -48,7 +48,7 @@ def _injects_by_default(item: Item) -> bool:
     values = (item.resource.spec.get("data") or {}).get("values") if item.name.startswith("istio-sidecar-inj") else None
     try:
         settings: Any = json.loads(values or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     webhook = settings.get("sidecarInjectorWebhook") if isinstance(settings, Mapping) else None
     return isinstance(webhook, Mapping) and webhook.get("enableNamespacesByDefault") is True

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
 from meshlib.config.analyze.world import Item, World
+from meshlib.config.resources.yaml_lines import read
 from meshlib.model.problem import Problem
 
 __all__ = ["gateway_api_versions", "inconsistent_services", "jwks_addresses", "network_registries"]
@@ -88,10 +87,7 @@ def network_registries(world: World) -> Iterator[Problem]:
 def _networks(item: Item) -> Iterator[tuple[str, Mapping[str, Any]]]:
     text = (item.resource.spec.get("data") or {}).get("meshNetworks") if item.name == "istio" else None
     if isinstance(text, str):
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            return
+        value = read(text, 1).value
         networks = value.get("networks") if isinstance(value, Mapping) else None
         if isinstance(networks, Mapping):
             yield "data.meshNetworks", networks

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-
-import yaml
 
 from meshlib.config.analyze import (
     client_policies,
@@ -32,8 +31,10 @@ from meshlib.config.analyze.identities import identities
 from meshlib.config.analyze.suppress import without_suppressed
 from meshlib.config.analyze.world import World
 from meshlib.config.resources.base import Resource
+from meshlib.config.resources.bounds import MAX_PROBLEMS
 from meshlib.config.resources.not_honoured import UNKNOWN_FIELD
 from meshlib.config.resources.not_honoured import not_honoured as fields_and_kinds
+from meshlib.config.resources.yaml_lines import read
 from meshlib.model.problem import Problem
 
 __all__ = ["ANALYZERS", "ON_DEMAND", "analyze"]
@@ -153,7 +154,17 @@ def analyze(
     for name, functions in ANALYZERS.items():
         if name in names:
             found.extend(problem for function in functions for problem in _run(name, function, world))
-    return sorted(without_suppressed(world, dict.fromkeys(found), suppress), key=_place)
+    return list(_bounded(sorted(without_suppressed(world, dict.fromkeys(found), suppress), key=_place)))
+
+
+def _bounded(found: Iterable[Problem]) -> Iterator[Problem]:
+    """Of each code the first hundred about one object."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for problem in found:
+        about = (problem.file, problem.resource, problem.code)
+        counts[about] += 1
+        if counts[about] <= MAX_PROBLEMS or not problem.resource:
+            yield problem
 
 
 def _run(name: str, function: Callable[[World], Iterator[Problem]], world: World) -> list[Problem]:
@@ -175,9 +186,7 @@ def _mesh_config(resources: Sequence[Resource[Any]]) -> Mapping[str, Any]:
     for resource in resources:
         if resource.kind == "ConfigMap" and resource.metadata.name == "istio":
             data = resource.spec.get("data") if isinstance(resource.spec, dict) else None
-            try:
-                settings = yaml.safe_load(str((data or {}).get("mesh") or ""))
-            except yaml.YAMLError:
-                return {}
+            text = data.get("mesh") if isinstance(data, dict) else None
+            settings = read(text, 1).value if isinstance(text, str) else None
             return settings if isinstance(settings, dict) else {}
     return {}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from meshlib.config.resources.base import ObjectMeta, Origin, Resource
-from meshlib.config.resources.bounds import MAX_BYTES, beyond
+from meshlib.config.resources.bounds import MAX_BYTES, MAX_PROBLEMS, beyond
 from meshlib.config.resources.kinds import Kind, kind_of
 from meshlib.config.resources.reading import read_message, shown, told, unknown_field
 from meshlib.config.resources.sharing import share
@@ -22,7 +22,17 @@ from meshlib.config.resources.yaml_lines import Document, Lines, documents
 from meshlib.config.resources.yaml_values import TextError
 from meshlib.model.problem import Level, Problem, schema_error, schema_warning
 
-__all__ = ["Loaded", "add_document", "decoded", "load_bytes", "load_dict", "load_file", "load_text", "refused"]
+__all__ = [
+    "Loaded",
+    "add_document",
+    "decoded",
+    "in_bounds",
+    "load_bytes",
+    "load_dict",
+    "load_file",
+    "load_text",
+    "refused",
+]
 
 
 class Loaded(NamedTuple):
@@ -88,7 +98,19 @@ def load_text(text: str, source: str = "<text>", *, strict: bool = False) -> Loa
     loaded = Loaded([], [])
     for document in documents(text.removeprefix("\ufeff")):
         add_document(document, source, strict, loaded)
-    return loaded
+    return in_bounds(loaded)
+
+
+def in_bounds(loaded: Loaded) -> Loaded:
+    """The same with a bounded number of findings that belong to no object, of a text of very many bad documents."""
+    unnamed = [problem for problem in loaded.problems if not problem.resource]
+    if len(unnamed) <= MAX_PROBLEMS:
+        return loaded
+    named = [problem for problem in loaded.problems if problem.resource]
+    unnamed.sort(key=lambda problem: problem.level is not Level.ERROR)
+    last = unnamed[MAX_PROBLEMS]
+    more = replace(last, message=f"{len(unnamed) - MAX_PROBLEMS} more problems of this text, from here on")
+    return Loaded(loaded.resources, [*unnamed[:MAX_PROBLEMS], more, *named])
 
 
 def add_document(document: Document, source: str, strict: bool, into: Loaded) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from meshlib.config.resources.base import Origin, Resource
-from meshlib.config.resources.load import Loaded, add_document, decoded, refused
+from meshlib.config.resources.load import Loaded, add_document, decoded, in_bounds, refused
 from meshlib.config.resources.yaml_lines import pieces, read
 from meshlib.config.resources.yaml_values import TextError
 
@@ -45,7 +45,7 @@ class Source:
             whole.resources.extend(found.resources)
             whole.problems.extend(found.problems)
         self._known = known
-        return whole
+        return in_bounds(whole)
 
     def _document(self, piece: str, first: int) -> Loaded:
         before = self._known.get(piece)

@@ -58,7 +58,7 @@ _NEEDED = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "oct
 def _keys(text: str) -> list[dict[str, Any]] | None:
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     keys = parsed.get("keys", [parsed]) if isinstance(parsed, dict) else None
     if not isinstance(keys, list):
