@@ -38,8 +38,9 @@ def keywords(environ: Mapping[str, str]) -> dict[str, Any]:
             if value.lower() not in _BOOLEANS:
                 raise ConfigError(f"MESHLIB_{name.upper()} is {value!r}, neither true nor false")
             found[name] = _BOOLEANS[value.lower()]
-    if value := environ.get("MESHLIB_READY_TIMEOUT"):
-        found["ready_timeout"] = _number("MESHLIB_READY_TIMEOUT", value)
+    for name in ("ready_timeout", "stall_bound"):
+        if value := environ.get(f"MESHLIB_{name.upper()}"):
+            found[name] = _number(f"MESHLIB_{name.upper()}", value)
     if value := environ.get("MESHLIB_PROPAGATION"):
         found["propagation"] = tuple(part.strip() for part in value.split(","))
     if value := environ.get("MESHLIB_LABELS"):

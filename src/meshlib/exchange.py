@@ -6,6 +6,7 @@ the same code. An exchange lives for one call.
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -116,9 +117,10 @@ class _Base:
             failure = error.failure
             if failure is Failure.DEADLINE and not attempt.deadline_is_overall:
                 failure = Failure.PER_TRY_TIMEOUT
-            return Outcome.of_failure(failure, error, sent=error.sent)
+            outcome = Outcome.of_failure(failure, error, sent=error.sent)
+            return outcome.excused() if failure is Failure.CONNECT and _lacks(error) else outcome
         if isinstance(error, TlsUnavailable):
-            return Outcome.of_failure(Failure.TLS, error, sent=False)
+            return Outcome.of_failure(Failure.TLS, error, sent=False).excused()
         if isinstance(error, Exception):
             return Outcome.of_failure(Failure.LOCAL, error)
         return Outcome.of_failure(Failure.CANCELLED, error)
@@ -175,6 +177,19 @@ class _Base:
         return self.faces.response(
             reply.status, headers=call.response_headers(reply.headers), stream=body, extensions=extensions
         )
+
+
+_OUR_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""No descriptor, memory or port is left here; that says nothing about the endpoint."""
+
+
+def _lacks(error: BaseException | None) -> bool:
+    """Whether a connection failed for want of something in this process."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OUR_LACK:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _is_own(cause: BaseException | None) -> bool:

@@ -138,6 +138,7 @@ class CooperativeFace(_Face):
         if self._loop is not loop:
             self._loop = loop
             mesh.cooperative.enter(self)
+            mesh.watch_loop()
         if not mesh.is_ready:
             await mesh.await_ready()
         call, parts = self._begin(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -26,11 +27,13 @@ from meshlib.dataplane.decision import Decision
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.explain import explain
 from meshlib.dataplane.explain_connection import explain_connection
+from meshlib.dataplane.policies.stalls import Stalls
 from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import Request, request_of
 from meshlib.dataplane.state import State
 from meshlib.environment import keywords
 from meshlib.errors import ConfigError, NotReady
+from meshlib.lag import LagMonitor
 from meshlib.mirror import Mirrors
 from meshlib.model.cluster import cluster_name
 from meshlib.model.endpoint import Locality
@@ -110,6 +113,8 @@ class Mesh:
         telemetry: False makes neither spans nor metrics; True makes them through OpenTelemetry's API, which costs next
             to nothing while no SDK is configured.
         propagation: Trace context headers: any of ``w3c``, ``b3``, ``b3multi``.
+        stall_bound: Seconds by which an event loop, or the process, may be late; timeouts seen while it is later count
+            against no endpoint. 0 counts them all.
         clock: For tests.
         rng: For tests.
 
@@ -134,6 +139,7 @@ class Mesh:
         mesh_config: MeshConfig | Mapping[str, Any] | None = None,
         telemetry: bool = True,
         propagation: Sequence[str] = ("w3c",),
+        stall_bound: float = 0.5,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
@@ -154,9 +160,11 @@ class Mesh:
         self._ready_timeout = ready_timeout
         settings = None if mesh_config is None else mesh_config_given(mesh_config, strict=strict)
         self._feed = Feed(len(self._providers), Options(self.client, settings, revision))
-        self.state = State()
-        self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.observer: Observer | None = _observer(telemetry, propagation, self.client)
+        told = self.observer
+        self.state = State(told.health_changed if told is not None else None, Stalls(stall_bound))
+        self._lag = LagMonitor(self.state.stalls, told.lagged if told is not None else None)
+        self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.is_ready = False
         self._told: set[Problem] = set()
         self._lock = threading.Lock()
@@ -190,9 +198,23 @@ class Mesh:
         """Start watching the sources, unless that has been done. Called by the first request."""
         with self._lock:
             if self._running is None and not self._closed:
-                self._running = background.shared.start(
-                    lambda: supervise(self._providers, self._states, self._feed, self._publish, self.clock)
-                )
+                self._running = background.shared.start(self._in_background)
+
+    async def _in_background(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(supervise(self._providers, self._states, self._feed, self._publish, self.clock))
+            if self._keeps_time:
+                tasks.create_task(self._lag.watch_process())
+
+    @property
+    def _keeps_time(self) -> bool:
+        """Whether beats and calls are timed by one clock; a clock by hand says nothing about lateness."""
+        return self.clock is SYSTEM_CLOCK
+
+    def watch_loop(self) -> None:
+        """Calls are made in the running event loop from now on: note when it stands still."""
+        if self._keeps_time:
+            self._lag.watch_loop()
 
     def _publish(self, snapshot: Snapshot | None) -> None:
         """One assignment swaps the world; a change of endpoints alone rebuilds pickers only."""
@@ -382,6 +404,7 @@ class Mesh:
         if running is not None:
             running.cancel()
             background.shared.release()
+        self._lag.close()
         self.mirrors.close()
         if self._blocking is not None:
             self._blocking.close()

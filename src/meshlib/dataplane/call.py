@@ -431,7 +431,7 @@ class Call:
         prepared = self._prepared
         if prepared is not None and not attempt.reported:
             attempt.reported = True
-            prepared.report(attempt.state, outcome, now, attempt.trial)
+            prepared.report(attempt.state, outcome, now, attempt.trial, attempt.started)
 
     def _end(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         """Give back all that ``attempt`` holds; the second time it does nothing."""

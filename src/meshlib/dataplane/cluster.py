@@ -191,8 +191,20 @@ class PreparedCluster:
         if attempt.ticket is not None and self.gate is not None:
             self.gate.leave(attempt.ticket)
 
-    def report(self, state: EndpointState, outcome: Outcome, now: float, trial: int = 0) -> None:
-        """Let breaker and detector judge an endpoint by an outcome; the next pick knows the verdict."""
+    def report(
+        self, state: EndpointState, outcome: Outcome, now: float, trial: int = 0, since: float | None = None
+    ) -> None:
+        """Let breaker and detector judge an endpoint by an outcome; the next pick knows the verdict.
+
+        Args:
+            state: The endpoint.
+            outcome: What came of an attempt.
+            now: The time.
+            trial: See ``admit``.
+            since: When the attempt began; a timeout while this process stood still is then no fault of the endpoint.
+        """
+        if outcome.failure is not None and since is not None and outcome.is_timeout:
+            outcome = outcome.excused() if self.state.stalls.excuse(since, now) else outcome
         if self._breakers is not None:
             self._breakers.report(state, trial, outcome, now)
         if self._detector is not None:

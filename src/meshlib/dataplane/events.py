@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from meshlib.dataplane.change import Change
+
 if TYPE_CHECKING:
     from meshlib.dataplane.call import Attempt, Call
     from meshlib.dataplane.outcome import Outcome
@@ -38,4 +40,15 @@ class Observer(Protocol):
 
     def call_started(self, call: Call, now: float) -> CallObserver | None:
         """A call was routed; None when nobody wants to know more of it."""
+        ...
+
+    def health_changed(self, cluster: str, endpoint: str, change: Change) -> None:
+        """An endpoint, or with ``""`` the cluster as a whole, was ejected, came back, or its breaker or checks turned.
+
+        Called while the cluster's state is locked: must neither raise nor wait, nor look at that state.
+        """
+        ...
+
+    def lagged(self, seconds: float, where: str) -> None:
+        """An event loop was so late; ``where`` is ``background`` or ``caller``."""
         ...

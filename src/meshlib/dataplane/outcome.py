@@ -188,6 +188,12 @@ class Outcome:
         """Nobody answered in time; whose doing that is depends on who was slow."""
         return self.failure in _TIMEOUTS
 
+    def excused(self) -> Outcome:
+        """The same, but the doing of this process: it counts against no endpoint."""
+        copy = Outcome(self.status, RetryOn(self.retry), Blame.LOCAL, self.flag, failure=self.failure, sent=self.sent)
+        copy.error, copy.grpc_status = self.error, self.grpc_status
+        return copy
+
     @classmethod
     def of_status(cls, status: int, *, ratelimited: bool = False, grpc_status: int | None = None) -> Outcome:
         """An answer. ``ratelimited``: it carries ``x-envoy-ratelimited``, so no other word makes it retriable."""

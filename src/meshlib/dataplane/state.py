@@ -16,6 +16,7 @@ from meshlib.dataplane.change import Change, Tell
 from meshlib.dataplane.policies.breaker import Breaker, Phase
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier_rates import Results
+from meshlib.dataplane.policies.stalls import Stalls
 from meshlib.model.endpoint import Endpoint
 
 __all__ = ["ClusterState", "EndpointState", "State"]
@@ -95,6 +96,7 @@ class ClusterState:
         members: Those that discovery names now, in its order.
         active: Attempts under way, their bodies included.
         retries: Retries waiting or under way.
+        stalls: When this process stood still.
         health_version: Grows when an endpoint is ejected or comes back, so that every picker notices.
         next_sweep: When ejections are looked at next; None until something was reported.
         breaker: The circuit breaker of the cluster as a whole, once one was asked for.
@@ -117,11 +119,13 @@ class ClusterState:
         "next_sweep",
         "next_trial",
         "retries",
+        "stalls",
     )
 
-    def __init__(self, name: str, tell: Tell | None = None) -> None:
+    def __init__(self, name: str, tell: Tell | None = None, stalls: Stalls | None = None) -> None:
         self.name = name
         self._tell = tell
+        self.stalls = stalls if stalls is not None else Stalls()
         self.members: list[EndpointState] = []
         self.lock = threading.Lock()
         self.endpoints: dict[str, EndpointState] = {}
@@ -237,12 +241,16 @@ class State:
 
     Args:
         tell: Is told of every change of health.
+
+    Attributes:
+        stalls: When this process stood still.
     """
 
-    __slots__ = ("_clusters", "_faults", "_lock", "_tell")
+    __slots__ = ("_clusters", "_faults", "_lock", "_tell", "stalls")
 
-    def __init__(self, tell: Tell | None = None) -> None:
+    def __init__(self, tell: Tell | None = None, stalls: Stalls | None = None) -> None:
         self._tell = tell
+        self.stalls = stalls if stalls is not None else Stalls()
         self._lock = threading.Lock()
         self._clusters: dict[str, ClusterState] = {}
         self._faults = 0
@@ -261,7 +269,7 @@ class State:
         with self._lock:
             state = self._clusters.get(name)
             if state is None:
-                state = self._clusters[name] = ClusterState(name, self._tell)
+                state = self._clusters[name] = ClusterState(name, self._tell, self.stalls)
             return state
 
     def clusters(self) -> list[ClusterState]:
@@ -273,5 +281,6 @@ class State:
         """In a forked child: nothing is under way, and nobody holds a lock."""
         self._lock = threading.Lock()
         self._faults = 0
+        self.stalls.after_fork()
         for state in self._clusters.values():
             state.after_fork()

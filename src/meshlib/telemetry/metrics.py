@@ -38,6 +38,10 @@ class IstioMetrics:
         self._duration = _histogram(meter, "istio_request_duration_milliseconds", "ms")
         self._sent = _histogram(meter, "istio_request_bytes", "By")
         self._received = _histogram(meter, "istio_response_bytes", "By")
+        changes = "Ejections, circuit breakers and health checks that changed who may be picked"
+        self._changes = meter.create_counter("meshlib_health_changes_total", description=changes)
+        lag = "How late an event loop was; from the stall bound on, timeouts count against no endpoint"
+        self._lag = meter.create_histogram("meshlib_event_loop_lag_seconds", "s", description=lag)
         self._source = _source_labels(client)
         self._labels: dict[tuple[Any, ...], dict[str, str]] = {}
 
@@ -49,6 +53,14 @@ class IstioMetrics:
         headers = sum(len(name) + len(value) for name, value in call.request.raw_headers)
         self._sent.record(call.request_bytes + headers, labels)
         self._received.record(call.response_bytes, labels)
+
+    def count_change(self, cluster: str, change: str, scope: str) -> None:
+        """An endpoint (``scope`` ``endpoint``), or a cluster as a whole, changed for better or worse."""
+        self._changes.add(1, {"cluster": cluster, "change": change, "scope": scope})
+
+    def record_lag(self, seconds: float, loop: str) -> None:
+        """One beat of an event loop."""
+        self._lag.record(seconds, {"loop": loop})
 
     def _labels_of(self, call: Call) -> dict[str, str]:
         attempt = call.last_attempt

@@ -14,6 +14,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from meshlib.dataplane.call import Attempt, Call
+from meshlib.dataplane.change import Change
 from meshlib.dataplane.outcome import Blame, Outcome
 from meshlib.model.snapshot import Client
 from meshlib.telemetry.metrics import IstioMetrics
@@ -48,6 +49,18 @@ class OpenTelemetry:
         if tracer is None and counting is None and not parent.get_span_context().is_valid:
             return None
         return _Watched(self, call, tracer, parent)
+
+    def health_changed(self, cluster: str, endpoint: str, change: Change) -> None:
+        """See ``Observer.health_changed``; endpoints are not told apart, for their number is not bounded."""
+        counting = self.metrics or self._find_meter()
+        if counting is not None:
+            counting.count_change(cluster, change.value, "endpoint" if endpoint else "cluster")
+
+    def lagged(self, seconds: float, where: str) -> None:
+        """See ``Observer.lagged``."""
+        counting = self.metrics or self._find_meter()
+        if counting is not None:
+            counting.record_lag(seconds, where)
 
     def _find_tracer(self) -> trace.Tracer | None:
         """The tracer, once a provider is there; asking costs a function call."""
