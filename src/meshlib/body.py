@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import anyio
 
-from meshlib.dataplane.outcome import Failure, Outcome
+from meshlib.dataplane.outcome import Failure
 from meshlib.exchange import AsyncCallExchange, CallExchange
 from meshlib.transport.base import WireError, WireResponse
 
@@ -31,7 +31,7 @@ class CountedBody:
                 call.response_bytes += len(chunk)
                 yield chunk
         except WireError as error:
-            outcome = Outcome.of_failure(error.failure, error)
+            outcome = self._exchange.broken(error)
             call.close(self._exchange.clock.now(), outcome)
             raise self._exchange.error(call, outcome) from error
         call.close(self._exchange.clock.now())
@@ -74,7 +74,7 @@ class CountedAsyncBody:
                 call.response_bytes += len(chunk)
                 yield chunk
         except WireError as error:
-            outcome = Outcome.of_failure(error.failure, error)
+            outcome = self._exchange.broken(error)
             call.close(clock.now(), outcome)
             raise self._exchange.error(call, outcome) from error
         call.close(clock.now())

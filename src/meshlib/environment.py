@@ -41,6 +41,9 @@ def keywords(environ: Mapping[str, str]) -> dict[str, Any]:
     for name in ("ready_timeout", "stall_bound"):
         if value := environ.get(f"MESHLIB_{name.upper()}"):
             found[name] = _number(f"MESHLIB_{name.upper()}", value)
+    for name in ("replay_buffer", "replay_memory"):
+        if value := environ.get(f"MESHLIB_{name.upper()}"):
+            found[name] = _whole_number(f"MESHLIB_{name.upper()}", value)
     if value := environ.get("MESHLIB_PROPAGATION"):
         found["propagation"] = tuple(part.strip() for part in value.split(","))
     if value := environ.get("MESHLIB_LABELS"):
@@ -53,3 +56,9 @@ def _number(name: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise ConfigError(f"{name} is {text!r}, not a number") from None
+
+
+def _whole_number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"{name} is {text!r}, not a whole number of bytes")
+    return int(text)

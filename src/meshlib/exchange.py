@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.outcome import Failure, Outcome
 from meshlib.errors import ConnectFailure, DeadlineExceeded, MeshError, NotSent
 from meshlib.outgoing import Outgoing
+from meshlib.replay import AsyncReplay, Replay, ReplayMemory
 from meshlib.transport.base import (
     BlockingTransport,
     CooperativeTransport,
@@ -78,8 +79,18 @@ def translated(error: MeshError, faces: Faces, request: Any) -> MeshError:
 class _Base:
     """What the two colours of an exchange share."""
 
+    _idle_is_config = False
+    """The time without a byte is bounded by the rule, not by the caller."""
+
     def __init__(
-        self, given: Outgoing, faces: Faces, targets: Targets, clock: Clock, tls: ssl.SSLContext | None, http2: bool
+        self,
+        given: Outgoing,
+        faces: Faces,
+        targets: Targets,
+        clock: Clock,
+        tls: ssl.SSLContext | None,
+        http2: bool,
+        memory: ReplayMemory,
     ) -> None:
         self.given = given
         self.faces = faces
@@ -87,6 +98,7 @@ class _Base:
         self._targets = targets
         self._tls = tls
         self._http2 = http2
+        self._memory = memory
         self.timeouts = given.timeouts
         self.pool_timeout = given.timeouts.pool
         self.call: Call | None = None
@@ -99,6 +111,7 @@ class _Base:
     def classify(self, attempt: Attempt, reply: WireResponse) -> Outcome:
         """The status, and the two headers that change what a status means."""
         status = reply.status
+        attempt.received = reply.headers
         grpc = self.call is not None and self.call.request.is_grpc
         if status < 400 and not grpc:
             return Outcome.of_status(status)
@@ -115,7 +128,8 @@ class _Base:
         """A wire failure in its own words; everything else is the caller's or ours, and is raised as it came."""
         if isinstance(error, WireError):
             failure = error.failure
-            if failure is Failure.DEADLINE and not attempt.deadline_is_overall:
+            late = failure is Failure.DEADLINE and not attempt.deadline_is_overall
+            if late or (failure is Failure.READ_TIMEOUT and self._idle_is_config):
                 failure = Failure.PER_TRY_TIMEOUT
             outcome = Outcome.of_failure(failure, error, sent=error.sent)
             return outcome.excused() if failure is Failure.CONNECT and _lacks(error) else outcome
@@ -124,6 +138,11 @@ class _Base:
         if isinstance(error, Exception):
             return Outcome.of_failure(Failure.LOCAL, error)
         return Outcome.of_failure(Failure.CANCELLED, error)
+
+    def broken(self, error: WireError) -> Outcome:
+        """The outcome of a response whose body broke; its reading is bounded by the overall deadline only."""
+        idle = error.failure is Failure.READ_TIMEOUT and self._idle_is_config
+        return Outcome.of_failure(Failure.PER_TRY_TIMEOUT if idle else error.failure, error)
 
     def error(self, call: Call, outcome: Outcome) -> BaseException:
         """The host library's exception for a failure that stands, with the mesh's facts as a note."""
@@ -156,6 +175,9 @@ class _Base:
         """What goes on the wire for this attempt."""
         target, headers = call.head(attempt)
         self.timeouts.deadline = attempt.deadline
+        if attempt.idle_limit is not None:
+            self._idle_is_config = self._idle_is_config or _is_shorter(attempt.idle_limit, self.timeouts.read)
+            self.timeouts.read = attempt.idle_limit if self._idle_is_config else self.timeouts.read
         given, content = self.given, self.given.content
         if content is not None:
             call.request_bytes += len(content)
@@ -192,6 +214,10 @@ def _lacks(error: BaseException | None) -> bool:
     return False
 
 
+def _is_shorter(limit: float, other: float | None) -> bool:
+    return other is None or limit < other
+
+
 def _is_own(cause: BaseException | None) -> bool:
     return cause is not None and not isinstance(cause, WireError)
 
@@ -204,6 +230,8 @@ def _note(call: Call) -> dict[str, Any]:
 class CallExchange(_Base):
     """One call on the blocking path."""
 
+    replay: Replay | None = None
+
     def __init__(self, transport: BlockingTransport, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._transport = transport
@@ -212,15 +240,10 @@ class CallExchange(_Base):
         """Send an attempt; see ``Exchange.send``."""
         wire = self.wire_request(call, attempt)
         if self.given.streamed:
-            wire.body = self._chunks(call)
+            self.replay = self.replay or Replay(self.request.stream, call.request, self._memory)
+            wire.body = self.replay.pieces(call.count_sent)
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
         return self._transport.send(target, wire)
-
-    def _chunks(self, call: Call) -> Iterator[bytes]:
-        for chunk in self.request.stream:
-            call.request.body_started = True
-            call.request_bytes += len(chunk)
-            yield chunk
 
     def discard(self, reply: WireResponse) -> None:
         """Close a reply that is given up."""
@@ -234,6 +257,8 @@ class CallExchange(_Base):
 class AsyncCallExchange(_Base):
     """One call on the cooperative path."""
 
+    replay: AsyncReplay | None = None
+
     def __init__(self, transport: CooperativeTransport, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._transport = transport
@@ -243,15 +268,10 @@ class AsyncCallExchange(_Base):
         """Send an attempt; see ``AsyncExchange.send``."""
         wire = self.wire_request(call, attempt)
         if self.given.streamed:
-            wire.body = self._chunks(call)
+            self.replay = self.replay or AsyncReplay(self.request.stream, call.request, self._memory)
+            wire.body = self.replay.pieces(call.count_sent, self.timeouts, self.clock.now)
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
         return await self._transport.send(target, wire)
-
-    async def _chunks(self, call: Call) -> AsyncIterator[bytes]:
-        async for chunk in self.request.stream:
-            call.request.body_started = True
-            call.request_bytes += len(chunk)
-            yield chunk
 
     async def discard(self, reply: WireResponse) -> None:
         """Close a reply that is given up."""

@@ -54,7 +54,7 @@ class _Face:
         except errors.MeshError as error:
             raise translated(error, self._faces, given.request) from None
         tls = self._caller_tls() if core.scheme == "https" else None
-        return call, (given, self._faces, self._targets, mesh.clock, tls, self._http2)
+        return call, (given, self._faces, self._targets, mesh.clock, tls, self._http2, mesh.replays)
 
     def _caller_tls(self) -> ssl.SSLContext | None:
         """The context for ``https`` URLs; making one takes tens of milliseconds, so it is made once and late."""
@@ -101,6 +101,9 @@ class BlockingFace(_Face):
             return blocking.drive(exchange.call, exchange, self.mesh.clock)
         except errors.MeshError as error:
             raise translated(error, self._faces, exchange.request) from error.__cause__
+        finally:
+            if exchange.replay is not None:
+                exchange.replay.release()
 
     def _mirror(self, call: Call, parts: tuple[Any, ...]) -> None:
         mesh = self.mesh
@@ -157,6 +160,9 @@ class CooperativeFace(_Face):
             return await cooperative.drive(exchange.call, exchange, self.mesh.clock)
         except errors.MeshError as error:
             raise translated(error, self._faces, exchange.request) from error.__cause__
+        finally:
+            if exchange.replay is not None:
+                exchange.replay.release()
 
     def _mirror(self, call: Call, parts: tuple[Any, ...]) -> None:
         mesh = self.mesh

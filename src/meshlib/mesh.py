@@ -44,6 +44,7 @@ from meshlib.model.snapshot import EMPTY, Client, Snapshot
 from meshlib.providers.base import Provider
 from meshlib.providers.file import FileProvider
 from meshlib.providers.static import StaticProvider
+from meshlib.replay import ReplayMemory
 from meshlib.supervise import ProviderState, supervise
 
 if TYPE_CHECKING:
@@ -110,6 +111,9 @@ class Mesh:
         strict: Refuse objects with unknown fields.
         ready_timeout: Seconds that the first request waits for the first snapshot.
         mesh_config: Istio's mesh-wide settings; by default those of a ConfigMap ``istio``, else Istio's defaults.
+        replay_buffer: Bytes kept of a request body that can be taken only once (a generator, a file), so that a retry
+            can send it again; beyond it there is no retry. 0 keeps none.
+        replay_memory: Bytes kept of all such bodies together.
         telemetry: False makes neither spans nor metrics; True makes them through OpenTelemetry's API, which costs next
             to nothing while no SDK is configured.
         propagation: Trace context headers: any of ``w3c``, ``b3``, ``b3multi``.
@@ -137,6 +141,8 @@ class Mesh:
         strict: bool = False,
         ready_timeout: float = 10.0,
         mesh_config: MeshConfig | Mapping[str, Any] | None = None,
+        replay_buffer: int = 64 * 1024,
+        replay_memory: int = 16 * 1024 * 1024,
         telemetry: bool = True,
         propagation: Sequence[str] = ("w3c",),
         stall_bound: float = 0.5,
@@ -172,6 +178,7 @@ class Mesh:
         self._running: Future[None] | None = None
         self._closed = False
         self.mirrors = Mirrors()
+        self.replays = ReplayMemory(replay_buffer, replay_memory)
         self._blocking: BlockingTransport | None = None
         self._cooperative: CooperativeTransport | None = None
         _meshes.add(self)
@@ -425,6 +432,7 @@ class Mesh:
         self.state.after_fork()
         self.prepared.after_fork()
         self.mirrors = Mirrors()
+        self.replays = ReplayMemory(self.replays.per_request, self.replays.total)
         self._blocking = self._cooperative = None
 
     def __enter__(self) -> Mesh:

@@ -84,7 +84,7 @@ class Built:
             path,
             raw,
             dialled=dialled,
-            replayable=fixed,
+            repeatable=fixed,
             is_grpc=grpc,
             start_time=wall(),
         )

@@ -118,9 +118,9 @@ def test_status_codes_are_retried_only_when_listed():
 def test_a_body_that_began_to_flow_is_not_sent_twice():
     world = prepared(endpoints("10.0.0.1"), retry=RetryPolicy(1, frozenset({"5xx"})))
     for started, retried in ((True, False), (False, True)):
-        call = begin(world, replayable=False)
+        call = begin(world, repeatable=False)
         attempt = call.next_attempt(0.0)
-        call.request.body_started = started
+        call.request.replayable = not started
         assert (call.settle(attempt, Outcome.of_failure(Failure.CONNECT, sent=False), 0.0) is not None) is retried
         call.close(0.0)
 

@@ -35,9 +35,7 @@ NOT_FOR_CALLS = {
     "endpoint.Endpoint.locality endpoint.Endpoint.network endpoint.Endpoint.hostname policy.LoadBalancer.hash_keys "
     "policy.Tls.verify_host policy.Tls.refused cluster.Cluster.client_policy",
     "what a server asks of its callers": "rbac",
-    "what only xDS can say": "domains.RouteTable policy.RetryPolicy.retriable_headers "
-    "policy.RetryPolicy.per_try_idle_timeout "
-    "policy.RetryPolicy.reset_headers policy.RetryPolicy.reset_cap policy.OutlierDetection.success_rate "
+    "what only xDS can say": "domains.RouteTable policy.OutlierDetection.success_rate "
     "policy.OutlierDetection.failure_percentage policy.SuccessRate policy.FailurePercentage "
     "route.Forward.max_stream_duration route.Forward.grpc_timeout_max",
 }

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, TypeVar
 from meshlib.dataplane import headers as header_ops
 from meshlib.dataplane.events import CallObserver
 from meshlib.dataplane.outcome import Failure, Outcome
+from meshlib.dataplane.policies.priorities import NONE, PreviousPriorities
 from meshlib.dataplane.reply import LocalReply
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.state import EndpointState
-from meshlib.errors import DeadlineExceeded, MeshError, NoHealthyUpstream
+from meshlib.errors import DeadlineExceeded, MeshError, NoHealthyUpstream, Overflow
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.route import Route, VirtualHost
@@ -52,12 +53,16 @@ class Attempt:
         cluster: The cluster it belongs to.
         deadline: Moment at which response headers must be there, or None; the tighter of per-try and overall.
         deadline_is_overall: Which of the two it is.
+        idle_limit: Seconds without a byte that it may last, or None.
         headers: Added to the request of this attempt only: attempt count, trace context.
         started: When it was begun.
         gate: What the driver has to pass before sending, or None.
         ticket: The place in that gate while waiting or inside, or None.
         trial: The number of a circuit breaker's trial, 0 where it is none.
+        token: It is a retry or a hedge, and holds a place among those that may be under way.
         reported: Whether the cluster's detectors have heard of it.
+        received: The response's headers as they came, for policies that read them; empty until then.
+        note: Room for the observer's own.
         outcome: Its classification, once known.
     """
 
@@ -68,12 +73,16 @@ class Attempt:
         "deadline_is_overall",
         "gate",
         "headers",
+        "idle_limit",
+        "note",
         "number",
         "outcome",
+        "received",
         "reported",
         "started",
         "state",
         "ticket",
+        "token",
         "trial",
     )
 
@@ -84,10 +93,14 @@ class Attempt:
         self.started = now
         self.gate = gate
         self.ticket: Ticket | None = None
+        self.token = False
         self.reported = False
         self.trial = 0
+        self.received: header_ops.Pairs = []
+        self.note: object = None
         self.deadline: float | None = None
         self.deadline_is_overall = True
+        self.idle_limit: float | None = None
         self.outcome: Outcome | None = None
         self.headers: header_ops.Pairs = [(b"x-envoy-attempt-count", _COUNTS[min(number, 31)])]
         self._ended = False
@@ -119,6 +132,7 @@ class Call:
         hash_key: For consistent hashing, or None.
         cookies: ``Set-Cookie`` values that keep a generated key.
         outcome: Classification of the last settled attempt.
+        hedges: How many of them were begun beside another that was slow.
         error_status: The status that a sidecar would have answered with where we raise; 0 where we do not.
         request_bytes: Counted by the face: body bytes handed to the wire, over all attempts.
         response_bytes: Counted by the face: body bytes handed to the caller.
@@ -136,7 +150,8 @@ class Call:
         "_last",
         "_observer",
         "_prepared",
-        "_retrying",
+        "_priorities",
+        "_promised",
         "_rng",
         "_tried",
         "answer",
@@ -147,6 +162,7 @@ class Call:
         "destination",
         "error_status",
         "hash_key",
+        "hedges",
         "host",
         "outcome",
         "request",
@@ -170,7 +186,7 @@ class Call:
         self.destination = destination
         self.answer: LocalReply | None = None
         self.delay = 0.0
-        self.attempts = 0
+        self.attempts = self.hedges = 0
         self.started = now
         self.deadline: float | None = None
         self.hash_key: int | None = None
@@ -185,7 +201,8 @@ class Call:
         self._observer: CallObserver | None = None
         self._current: Attempt | None = None
         self._last: Attempt | None = None
-        self._retrying = False
+        self._promised = 0
+        self._priorities: PreviousPriorities | None = None
         self._tried: list[EndpointState] = []
         self._flags = ""
         self._ended = False
@@ -261,21 +278,24 @@ class Call:
             raise self.error(DeadlineExceeded, self.ran_out())
         prepared = self._prepared
         assert prepared is not None, "a call with an answer is not sent"
-        state = self._pick(prepared, now)
+        redraws, excluded = self._elsewhere(prepared) if self._tried else (0, NONE)
+        state = self._pick(prepared, now, redraws, excluded)
         while (trial := prepared.admit(self, state, now)) is None:  # a breaker shut between pick and permit
-            state = self._pick(prepared, now)
+            state = self._pick(prepared, now, redraws, excluded)
         self.attempts += 1
         attempt = self._current = self._last = Attempt(self.attempts, state, prepared.cluster, now, prepared.gate)
         attempt.trial = trial
         self._tried.append(state)
-        self._bound_attempt(attempt, now)
+        if self._promised:
+            self._promised -= 1
+            attempt.token = True
+        self.bound_attempt(attempt, now)
         if self._observer is not None:
             self._observer.attempt_started(attempt, now)
         return attempt
 
-    def _pick(self, prepared: PreparedCluster, now: float) -> EndpointState:
-        redraws = self._retry_hosts() if self._tried else 0
-        state = prepared.pick(self.request, self._rng, now, self.hash_key, self._tried, redraws)
+    def _pick(self, prepared: PreparedCluster, now: float, redraws: int, excluded: frozenset[int]) -> EndpointState:
+        state = prepared.pick(self.request, self._rng, now, self.hash_key, self._tried, redraws, excluded)
         if state is None:
             raise self.error(NoHealthyUpstream, f"no healthy endpoint among {prepared.describe()}")
         return state
@@ -288,7 +308,7 @@ class Call:
             stands. After None a failure is over, while an answer stays open until ``close``.
         """
         self.outcome = attempt.outcome = outcome
-        wait = self._wait_before_retry(outcome)
+        wait = self.retry_after(attempt, outcome, now)
         if wait is not None or outcome.failure is not None:
             self._end(attempt, outcome, now)
         elif outcome.judged >= 500 or attempt.trial:
@@ -336,6 +356,10 @@ class Call:
         error = self.error(kind, message)
         self._finish(now)
         return error
+
+    def count_sent(self, size: int) -> None:
+        """So many bytes of the body were handed to the wire."""
+        self.request_bytes += size
 
     # What is sent ---------------------------------------------------------------------------------------------------
 
@@ -387,44 +411,70 @@ class Call:
         """The route's timeout starts after an injected delay; the caller's started with the call."""
         bound = self._bound
         self._clock_started = now
+        if self._prepared is not None:
+            self._prepared.count_call(now)
         if bound is not None and bound.timeout is not None:
             self.deadline = now + bound.timeout
         if self.request.timeout is not None:
             ends = self.started + self.request.timeout
             self.deadline = ends if self.deadline is None else min(self.deadline, ends)
 
-    def _bound_attempt(self, attempt: Attempt, now: float) -> None:
-        attempt.deadline = self.deadline
+    def bound_attempt(self, attempt: Attempt, now: float) -> None:
+        """The attempt goes out now; waiting for a connection is no part of its per-try timeout (Envoy)."""
+        attempt.deadline, attempt.deadline_is_overall = self.deadline, True
         retry = self._bound.retry if self._bound is not None else None
-        if retry is not None and retry.policy.per_try_timeout is not None:
+        if retry is None:
+            return
+        attempt.idle_limit = retry.policy.per_try_idle_timeout
+        if retry.policy.per_try_timeout is not None:
             ends = now + retry.policy.per_try_timeout
             if attempt.deadline is None or ends < attempt.deadline:
                 attempt.deadline, attempt.deadline_is_overall = ends, False
 
-    def _retry_hosts(self) -> int:
-        """How often to draw again while the drawn endpoint was tried before."""
+    def _elsewhere(self, prepared: PreparedCluster) -> tuple[int, frozenset[int]]:
+        """Where a retry goes: how often to draw again while the endpoint was tried, and the priorities to leave out."""
         retry = self._bound.retry if self._bound is not None else None
-        if retry is None or not retry.policy.avoid_previous_hosts:
-            return 0
-        return retry.policy.host_selection_attempts
+        if retry is None:
+            return 0, NONE
+        policy = retry.policy
+        redraws = policy.host_selection_attempts if policy.avoid_previous_hosts else 0
+        if not policy.remote_localities:
+            return redraws, NONE
+        if self._priorities is None:
+            self._priorities = PreviousPriorities(prepared.priority_of(state) for state in self._tried[:-1])
+        self._priorities.attempted(prepared.priority_of(self._tried[-1]))
+        return redraws, self._priorities.next(prepared.is_usable_without)
 
-    def _wait_before_retry(self, outcome: Outcome) -> float | None:
+    def retry_after(self, attempt: Attempt, outcome: Outcome, now: float) -> float | None:
+        """Seconds until the next attempt, which is then promised a place; None when ``outcome`` stands.
+
+        In Envoy's order: is it retriable, is a retry left, may one more be under way. A response that asks to wait
+        until after the deadline stands: nobody could come back in time.
+        """
         retry = self._bound.retry if self._bound is not None else None
-        if retry is None or not outcome.retry:
+        if retry is None or not (outcome.retry or attempt.received) or not retry.wants(outcome, attempt.received):
             return None
-        if not retry.wants(outcome):
+        if not self.request.replayable:
             return None
-        if not self.request.replayable and self.request.body_started:
+        asked = retry.asked_wait(attempt.received, self._rng)
+        if asked is not None and self.deadline is not None and now + asked >= self.deadline:
             return None
-        if self.attempts > retry.policy.attempts:
+        if self.attempts - self.hedges > retry.policy.attempts:
             self.flag("URX")
             return None
-        assert self._prepared is not None
-        self._release_retry()
-        if not self._prepared.take_retry():
+        self._give_token(attempt)
+        if not self.promise_attempt(now):
+            self.flag(Overflow.flag)
             return None
-        self._retrying = True
-        return retry.back_off(self.attempts, self._rng)
+        return retry.back_off(self.attempts - self.hedges, self._rng) if asked is None else asked
+
+    def promise_attempt(self, now: float) -> bool:
+        """Whether one more attempt beyond the first may be under way; if so its place is taken, back-off included."""
+        assert self._prepared is not None
+        if not self._prepared.take_retry(now):
+            return False
+        self._promised += 1
+        return True
 
     def _report(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         """Tell the cluster's detectors, once; an error is told as soon as its headers are there."""
@@ -438,6 +488,7 @@ class Call:
         if attempt.end():
             assert self._prepared is not None
             self._prepared.release(attempt)
+            self._give_token(attempt)
             self._report(attempt, outcome, now)
             self._current = None if self._current is attempt else self._current
             if self._observer is not None:
@@ -447,25 +498,36 @@ class Call:
         if self._ended:
             return
         self._ended = True
-        if self._retrying:
-            self._release_retry()
+        while self._promised:
+            self._promised -= 1
+            self._prepared.give_retry()  # type: ignore[union-attr]  # promised by it
         if self._faults is not None:
             self._faults[0].count_faults(-self._faults[1])
         if self._observer is not None:
             self._observer.call_ended(self, self.outcome, now)
 
-    def _release_retry(self) -> None:
-        if self._retrying and self._prepared is not None:
-            self._retrying = False
+    def _give_token(self, attempt: Attempt) -> None:
+        if attempt.token and self._prepared is not None:
+            attempt.token = False
             self._prepared.give_retry()
 
+    def within(self, seconds: float, now: float) -> float:
+        """``seconds``, or what is left of them until the deadline."""
+        deadline = self.deadline
+        if deadline is None and self.request.timeout is not None:
+            deadline = self.started + self.request.timeout
+        return seconds if deadline is None else min(seconds, max(0.0, deadline - now))
+
     def ran_out(self) -> str:
-        """Whose overall timeout ran out, in words."""
-        bound = self._bound
+        """Whose overall timeout ran out, in words; it is the one that ends first."""
+        bound, given = self._bound, self.request.timeout
         limit = bound.timeout if bound is not None else None
-        if limit is None or (self.request.timeout is not None and self.request.timeout < limit):
-            return f"the caller's timeout of {self.request.timeout:g} s ran out"
-        return f"the route's timeout of {limit:g} s ran out"
+        if limit is None or bound is None:
+            return f"the caller's timeout of {given:g} s ran out"
+        began = self._clock_started if self._clock_started is not None else self.started
+        if given is not None and self.started + given < began + limit:
+            return f"the caller's timeout of {given:g} s ran out"
+        return f"{bound.whose} of {limit:g} s ran out"
 
     def where(self) -> str:
         """Route, cluster, endpoint and attempt, for error texts."""

@@ -11,6 +11,7 @@ from meshlib.dataplane.outcome import Outcome
 from meshlib.dataplane.policies.breakers import Breakers
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier import Detector
+from meshlib.dataplane.policies.priorities import NONE
 from meshlib.dataplane.state import ClusterState, EndpointState
 from meshlib.errors import Overflow
 from meshlib.model.cluster import Cluster, Discovery, Protocol
@@ -41,7 +42,10 @@ class PreparedCluster:
         "_members",
         "_original",
         "_picker",
+        "_reduced",
+        "_rng",
         "_seen",
+        "_window",
         "assignment",
         "cluster",
         "gate",
@@ -58,6 +62,8 @@ class PreparedCluster:
         breaker = cluster.client_policy.breaker
         self._breakers = Breakers(breaker, state) if breaker is not None else None
         self.gate = self._bounded(cluster, state)
+        budget = cluster.circuit_breaker.retry_budget
+        self._window = state.window(budget.interval) if budget is not None and budget.interval else None
         self.update(assignment, now, rng)
 
     @staticmethod
@@ -91,6 +97,8 @@ class PreparedCluster:
         """Health has changed: build the picker anew."""
         self._seen = self.state.health_version
         self._picker = Picker(self.cluster.load_balancer, self._groups, rng)
+        self._reduced: dict[frozenset[int], Picker] = {}
+        self._rng = rng
 
     @property
     def members(self) -> list[EndpointState]:
@@ -130,6 +138,7 @@ class PreparedCluster:
         hash_key: int | None,
         tried: Collection[EndpointState],
         redraws: int,
+        excluded: frozenset[int] = NONE,
     ) -> EndpointState | None:
         """An endpoint, or None when none may be picked; ORIGINAL_DST takes the address that the caller named."""
         if self._original:
@@ -142,7 +151,25 @@ class PreparedCluster:
             breakers.reopen(now)
         if self._seen != self.state.health_version:
             self.refresh(rng)
+        if excluded:
+            return self._without(excluded).pick(rng, hash_key, tried, redraws)
         return self._picker.pick(rng, hash_key, tried, redraws)
+
+    def _without(self, excluded: frozenset[int]) -> Picker:
+        """The picker that leaves some priorities out; remembered until health or membership changes."""
+        picker = self._reduced.get(excluded)
+        if picker is None:
+            picker = Picker(self.cluster.load_balancer, self._groups, self._rng, excluded=excluded)
+            self._reduced[excluded] = picker
+        return picker
+
+    def is_usable_without(self, excluded: frozenset[int]) -> bool:
+        """Whether any endpoint may be picked when these priorities are left out."""
+        return any(level.parts and level.percent for level in self._without(excluded).levels)
+
+    def priority_of(self, state: EndpointState) -> int:
+        """The priority that an endpoint is of; 0 for one that discovery no longer names."""
+        return next((group.priority for group, members in self._groups if state in members), 0)
 
     def _named(self, request: Request) -> Endpoint:
         """ORIGINAL_DST: what the caller itself named."""
@@ -210,11 +237,18 @@ class PreparedCluster:
         if self._detector is not None:
             self._detector.report(state, outcome, now)
 
-    def take_retry(self) -> bool:
-        """Whether one more retry may be under way; if so it is counted."""
+    def count_call(self, now: float) -> None:
+        """A call begins, for a retry budget that looks back."""
+        if self._window is not None:
+            with self.state.lock:
+                self._window.add(now)
+
+    def take_retry(self, now: float) -> bool:
+        """Whether one more retry may be under way, from its back-off to its end; if so it is counted."""
         with self.state.lock:
-            limit = self.retry_limit()
+            limit = self.retry_limit(now)
             if limit is not None and self.state.retries >= limit:
+                self.state.retry_overflows += 1
                 return False
             self.state.retries += 1
             return True
@@ -224,14 +258,19 @@ class PreparedCluster:
         with self.state.lock:
             self.state.retries -= 1
 
-    def retry_limit(self) -> int | None:
-        """How many retries may be under way now; None is unlimited."""
+    def retry_limit(self, now: float) -> int | None:
+        """How many retries may be under way now; None is unlimited. The state's lock is held.
+
+        Those that wait for a connection are among the active. With an interval, the calls that began in it count when
+        they are more than those under way.
+        """
         limits = self.cluster.circuit_breaker
-        if limits.retry_budget is None:
+        budget, requests = limits.retry_budget, self.state.active
+        if budget is None:
             return limits.max_retries
-        pending = self.gate.pending if self.gate is not None else 0
-        budget = limits.retry_budget
-        return max(budget.min_concurrency, int(budget.ratio * (self.state.active + pending)))
+        if self._window is not None:
+            requests = max(requests, self._window.count(now))
+        return max(budget.min_concurrency, int(budget.ratio * requests))
 
     def breaker_words(self, state: EndpointState | None, now: float) -> str:
         """Why the breaker of an endpoint, or of the whole cluster, refuses at ``now``; ``""`` when it does not."""

@@ -269,14 +269,15 @@ def _hash_key(bound: BoundRoute, request: Request) -> tuple[int | None, dict[str
 
 
 def _forward_dict(prepared: Prepared, action: Forward, bound: BoundRoute, request: Request) -> dict[str, Any]:
+    asked = bound.asked_by(request)
     path, _, query = request.path.partition("?")
     rewritten = bound.path_rewrite(path) if bound.path_rewrite is not None else path
     target = rewritten + (f"?{query}" if query else "") if rewritten != path else None
     rewrite = {"path": target, "authority": action.host_rewrite} if target or action.host_rewrite else None
     return {
         "rewrite": rewrite,
-        "timeout_s": action.timeout,
-        "retries": _retries_dict(action.retry),
+        "timeout_s": asked.timeout,
+        "retries": _retries_dict(asked.retry.policy if asked.retry is not None else None),
         "mirrors": [_mirror_dict(prepared, mirror.cluster, mirror.parts_per_million) for mirror in action.mirrors],
     }
 

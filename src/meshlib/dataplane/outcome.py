@@ -15,7 +15,16 @@ from enum import Enum, IntFlag, auto
 
 from meshlib.model.grpc_status import http_of_grpc
 
-__all__ = ["GRPC_WORDS", "Blame", "Failure", "Outcome", "RetryOn", "parse_retry_on"]
+__all__ = [
+    "GRPC_RETRY_WORDS",
+    "GRPC_WORDS",
+    "HTTP_RETRY_WORDS",
+    "Blame",
+    "Failure",
+    "Outcome",
+    "RetryOn",
+    "parse_retry_on",
+]
 
 
 class RetryOn(IntFlag):
@@ -65,6 +74,12 @@ GRPC_WORDS = {
     14: RetryOn.UNAVAILABLE,
 }
 """gRPC status number -> the retry word it satisfies."""
+
+GRPC_RETRY_WORDS = frozenset(word for word, bit in _WORDS.items() if bit in GRPC_WORDS.values())
+"""What ``x-envoy-retry-grpc-on`` may say."""
+
+HTTP_RETRY_WORDS = frozenset(_WORDS) - GRPC_RETRY_WORDS
+"""What ``x-envoy-retry-on`` may say."""
 
 
 def parse_retry_on(words: frozenset[str]) -> RetryOn:

@@ -10,6 +10,7 @@ import random
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -17,12 +18,16 @@ from typing import TYPE_CHECKING
 from meshlib.dataplane import headers as header_ops
 from meshlib.dataplane.cluster import PreparedCluster
 from meshlib.dataplane.matchers import Clause, bind
+from meshlib.dataplane.policies.asked import NAMES as ASKING_HEADERS
+from meshlib.dataplane.policies.asked import Asked, asked, grpc_timeout, speaks_envoy
 from meshlib.dataplane.policies.cors import BoundCors
-from meshlib.dataplane.policies.fault import bind_faults
+from meshlib.dataplane.policies.fault import HEADERS as FAULT_HEADERS
+from meshlib.dataplane.policies.fault import bind_faults, left_to_headers
 from meshlib.dataplane.policies.retry import BoundRetry
 from meshlib.dataplane.reply import PathRewrite, bind_rewrite, bind_substitution
 from meshlib.dataplane.request import Request
 from meshlib.model.cluster import Cluster
+from meshlib.model.policy import RetryPolicy
 from meshlib.model.route import Forward, Redirect, Route, VirtualHost, WeightedCluster
 from meshlib.model.tcp import TcpHost
 
@@ -31,6 +36,9 @@ if TYPE_CHECKING:
     from meshlib.model.snapshot import Snapshot
 
 __all__ = ["BoundRoute", "Destination", "Prepared", "PreparedHost"]
+
+
+_NOTHING: frozenset[bytes] = frozenset()
 
 
 class Destination:
@@ -80,6 +88,8 @@ class BoundRoute:
         destinations: Where it sends, empty for a redirect or direct response.
         cors: Cross-origin rules, or None.
         timeout: Seconds for the whole call, or None.
+        whose: Whose timeout that is, in words.
+        unsent: Names of request headers, in lower case, that are acted upon here and not sent on.
         attempt_limit: Seconds that one attempt may take, or None.
         retry: Bound retry policy, or None.
         faults: The chain of fault filters, usually empty.
@@ -105,6 +115,8 @@ class BoundRoute:
         "retry",
         "route",
         "timeout",
+        "unsent",
+        "whose",
     )
 
     def __init__(
@@ -130,8 +142,10 @@ class BoundRoute:
             bind_substitution(forward.host_from_path) if forward is not None and forward.host_from_path else None
         )
         self.timeout = forward.timeout if forward is not None else None
+        self.whose = "the route's timeout"
+        self.unsent = FAULT_HEADERS if left_to_headers(self.faults) else _NOTHING
         self.hash_keys = forward.hash_keys if forward is not None else ()
-        self.retry = BoundRetry(forward.retry) if forward is not None and forward.retry is not None else None
+        self.retry = _bind_retry(forward.retry) if forward is not None else None
         self.attempt_limit = self._limit()
 
     def _limit(self) -> float | None:
@@ -140,6 +154,22 @@ class BoundRoute:
         if per_try is not None and (self.timeout is None or per_try < self.timeout):
             return per_try
         return self.timeout
+
+    def asked_by(self, request: Request) -> BoundRoute:
+        """This rule with the retries and timeouts that the request itself asks for, which almost none does."""
+        if not (request.is_grpc or speaks_envoy(request.raw_headers)):
+            return self
+        policy = self.retry.policy if self.retry is not None else None
+        timeout, whose = self.timeout, self.whose
+        if request.is_grpc and (given := grpc_timeout(request)) is not None and (timeout is None or given < timeout):
+            timeout, whose = given, "the request's grpc-timeout"
+        changed = asked(policy, timeout, whose, request) or Asked(policy, timeout, whose)
+        bound = copy(self)
+        bound.timeout, bound.whose = changed.timeout, changed.whose
+        bound.retry = self.retry if changed.retry is policy else _bind_retry(changed.retry)
+        bound.unsent = self.unsent | ASKING_HEADERS
+        bound.attempt_limit = bound._limit()
+        return bound
 
     def expected(self, left: float | None = None) -> header_ops.Pairs:
         """The header by which a server learns how long an attempt may take; nothing when that is unbounded.
@@ -180,6 +210,8 @@ class BoundRoute:
         action = self.route.action
         assert isinstance(action, Forward)
         headers: header_ops.Pairs = list(request.raw_headers)
+        if self.unsent:
+            headers = [pair for pair in headers if pair[0].lower() not in self.unsent]
         if destination.request_ops:
             headers = header_ops.apply(destination.request_ops, headers, request)
         if destination.host_rewrite is not None:
@@ -199,6 +231,10 @@ class BoundRoute:
         if not _has_request_id(headers):
             headers.append((b"x-request-id", _request_id(rng)))
         return target, headers
+
+
+def _bind_retry(policy: RetryPolicy | None) -> BoundRetry | None:
+    return BoundRetry(policy) if policy is not None else None
 
 
 def _bind_path(route: Route) -> PathRewrite | None:

@@ -22,8 +22,9 @@ class Request:
         port: Port the client addressed (of the URL, not of the Host header).
         path: Path and query; routing normalizes it as the mesh asks for, so that what is matched is what is sent.
         raw_headers: What the client will send, names in any case.
-        replayable: Whether the body can be sent a second time.
-        body_started: Set by the face as soon as a byte of a one-shot body was taken from its source.
+        replayable: Whether the body can be sent from its beginning; the face of a body that can be taken only once
+            says False as soon as something was taken that cannot be given again.
+        repeatable: Whether the body can be sent any number of times, and by several attempts at once.
         timeout: Seconds the caller gives the whole call, None is unbounded.
         is_grpc: Content type ``application/grpc``, or that and ``+`` something.
     """
@@ -32,7 +33,6 @@ class Request:
         "_headers",
         "_repeated",
         "authority",
-        "body_started",
         "dialled",
         "host",
         "is_grpc",
@@ -40,6 +40,7 @@ class Request:
         "path",
         "port",
         "raw_headers",
+        "repeatable",
         "replayable",
         "scheme",
         "start_time",
@@ -57,7 +58,7 @@ class Request:
         *,
         host: str | None = None,
         dialled: str | None = None,
-        replayable: bool = True,
+        repeatable: bool = True,
         timeout: float | None = None,
         is_grpc: bool = False,
         start_time: float | None = None,
@@ -70,8 +71,8 @@ class Request:
         self.port = port
         self.path = path
         self.raw_headers = raw_headers
-        self.replayable = replayable
-        self.body_started = False
+        self.replayable = True
+        self.repeatable = repeatable
         self.timeout = timeout
         self.is_grpc = is_grpc
         self.start_time = start_time

@@ -37,6 +37,8 @@ def begin(
         request.path = normalize_path(request.path, prepared.snapshot.path_normalization)
     bound = host.find(request, rng)
     destination = bound.draw(rng) if bound is not None else None
+    if bound is not None:
+        bound = bound.asked_by(request)
     call = Call(request, host.host, bound, destination, now, rng)
     if observer is not None:
         call.observe(observer.call_started(call, now))
@@ -60,7 +62,7 @@ def copies(call: Call, now: float, rng: random.Random) -> list[Call]:
 
     A body that can be sent only once is not copied. Source: Istio ``mirror``/``mirrors``, Envoy shadowing.
     """
-    if not call.request.replayable:
+    if not call.request.repeatable:
         return []
     drawn = [bound for share, bound in call.mirrors if rng.random() * 1_000_000 < share]
     return [Call(call.request, call.host, bound, bound.destinations[0], now, rng) for bound in drawn]

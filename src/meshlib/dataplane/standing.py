@@ -134,7 +134,7 @@ def _live(cluster: PreparedCluster, picker: Picker, now: float) -> dict[str, Any
         "retries": state.retries,
         "connections": gate.inside if gate is not None else None,
         "pending": gate.pending if gate is not None else None,
-        "retry_limit": cluster.retry_limit(),
+        "retry_limit": cluster.retry_limit(now),
         "full": limit is not None and state.active >= limit,
         "panic": picker.panic,
         "breaker": cluster.breaker_words(None, now) or None,

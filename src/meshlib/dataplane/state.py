@@ -14,6 +14,7 @@ from typing import Any
 
 from meshlib.dataplane.change import Change, Tell
 from meshlib.dataplane.policies.breaker import Breaker, Phase
+from meshlib.dataplane.policies.budget import Window
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier_rates import Results
 from meshlib.dataplane.policies.stalls import Stalls
@@ -96,6 +97,7 @@ class ClusterState:
         members: Those that discovery names now, in its order.
         active: Attempts under way, their bodies included.
         retries: Retries waiting or under way.
+        retry_overflows: Retries that were wanted and not made, because too many were under way.
         stalls: When this process stood still.
         health_version: Grows when an endpoint is ejected or comes back, so that every picker notices.
         next_sweep: When ejections are looked at next; None until something was reported.
@@ -109,6 +111,7 @@ class ClusterState:
     __slots__ = (
         "_gate",
         "_tell",
+        "_window",
         "active",
         "breaker",
         "endpoints",
@@ -119,6 +122,7 @@ class ClusterState:
         "next_sweep",
         "next_trial",
         "retries",
+        "retry_overflows",
         "stalls",
     )
 
@@ -131,6 +135,8 @@ class ClusterState:
         self.endpoints: dict[str, EndpointState] = {}
         self.active = 0
         self.retries = 0
+        self.retry_overflows = 0
+        self._window: Window | None = None
         self.health_version = 0
         self.next_sweep: float | None = None
         self.breaker: Breaker | None = None
@@ -168,6 +174,13 @@ class ClusterState:
                 self._gate = Gate(capacity, max_pending)
         self._gate.resize(capacity, max_pending)
         return self._gate
+
+    def window(self, interval: float) -> Window:
+        """The count of this cluster's calls over the last ``interval`` seconds; kept while the interval stays."""
+        with self.lock:
+            if self._window is None or self._window.interval != interval:
+                self._window = Window(interval)
+            return self._window
 
     def adopt(self, endpoints: Iterable[Endpoint], now: float) -> list[EndpointState]:
         """The state of each of ``endpoints``, in their order; known ones keep their counters, new ones start empty."""
@@ -216,6 +229,7 @@ class ClusterState:
                 "name": self.name,
                 "active": self.active,
                 "retries": self.retries,
+                "retry_overflows": self.retry_overflows,
                 "endpoints": [
                     {"address": state.key, "active": state.active, "ejected": state.ejected_at is not None}
                     for state in self.endpoints.values()

@@ -50,6 +50,8 @@ class RetryPolicy:
         remote_localities: After every two attempts leave out the priorities used so far.
         reset_headers: Response headers that say when to come back, as (name, is Unix time).
         reset_cap: Longest wait that such a header may ask for, seconds.
+        hedge_on_per_try_timeout: An attempt whose per-try timeout runs out goes on beside the next one, and the first
+            good answer is taken (Envoy ``hedge_policy``).
 
     Source: Envoy ``RetryPolicy``; Istio ``HTTPRetry`` and its built-in policy.
     """
@@ -67,6 +69,7 @@ class RetryPolicy:
     remote_localities: bool = False
     reset_headers: tuple[tuple[str, bool], ...] = ()
     reset_cap: float = 300.0
+    hedge_on_per_try_timeout: bool = False
 
 
 @dataclass(frozen=True, slots=True)

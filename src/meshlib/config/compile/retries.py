@@ -5,6 +5,7 @@ Source: Istio ``core/route/retry/retry.go``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 
 from meshlib.config.resources.virtual_service import HTTPRetry
@@ -12,9 +13,13 @@ from meshlib.model.policy import RetryPolicy
 
 __all__ = ["BUILT_IN", "retry_policy"]
 
+RESET_HEADERS = (("retry-after", False),)
+"""A server that says when to come back is believed; Istio has no field for it, and a sidecar would come sooner."""
+
 BUILT_IN = RetryPolicy(
     2,
     frozenset({"connect-failure", "refused-stream", "unavailable", "cancelled", "retriable-status-codes"}),
+    reset_headers=RESET_HEADERS,
 )
 """Two retries, only where the request was provably not processed or gRPC says that it may be repeated."""
 
@@ -31,7 +36,7 @@ def retry_policy(given: HTTPRetry | None, *, consistent_hash: bool = False) -> R
     if given is None:
         if not consistent_hash:
             return BUILT_IN
-        return RetryPolicy(BUILT_IN.attempts, BUILT_IN.retry_on, avoid_previous_hosts=False)
+        return replace(BUILT_IN, avoid_previous_hosts=False)
     if given.attempts <= 0:
         return None
     words, codes = _retry_on(given.retry_on)
@@ -46,6 +51,7 @@ def retry_policy(given: HTTPRetry | None, *, consistent_hash: bool = False) -> R
         cap=base * 10,
         avoid_previous_hosts=not consistent_hash if avoid is None else avoid,
         remote_localities=bool(given.retry_remote_localities),
+        reset_headers=RESET_HEADERS,
     )
 
 

@@ -302,9 +302,7 @@ class RetryBudget(Message):
 
     percent: Annotated[float, Field(ge=0, le=100)] | None = None
     min_retry_concurrency: UInt32 = 0
-    budget_interval: Annotated[
-        Duration | None, Carried("only requests under way are counted", into="policy.RetryBudget.interval")
-    ] = None
+    budget_interval: Duration | None = None
 
 
 class TrafficPolicy(Message):

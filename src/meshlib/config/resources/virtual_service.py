@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from meshlib.config.resources.base import Duration, Int32, Message, UInt32, numbered, one_of
-from meshlib.config.resources.support import Approximated, Carried, Ignored
+from meshlib.config.resources.support import Approximated, Ignored
 
 __all__ = [
     "CorsPolicy",
@@ -169,9 +169,7 @@ class HTTPRetry(Message):
     attempts: Int32 = 0
     per_try_timeout: Duration | None = None
     retry_on: str = ""
-    retry_remote_localities: Annotated[
-        bool | None, Carried("a retry stays with the priorities in force", into="policy.RetryPolicy.remote_localities")
-    ] = None
+    retry_remote_localities: bool | None = None
     retry_ignore_previous_hosts: bool | None = None
     backoff: Duration | None = None
 

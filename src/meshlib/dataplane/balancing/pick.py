@@ -68,11 +68,17 @@ class Level(NamedTuple):
 
 
 def plan(
-    settings: LoadBalancer, groups: Sequence[Group], healthy: Callable[[EndpointState], bool] = is_healthy
+    settings: LoadBalancer,
+    groups: Sequence[Group],
+    healthy: Callable[[EndpointState], bool] = is_healthy,
+    excluded: Collection[int] = (),
 ) -> list[Level]:
-    """Who may be picked, priority by priority, and with what share."""
+    """Who may be picked, priority by priority, and with what share; ``excluded`` priorities get none."""
     levels = _by_priority(groups)
-    members = [[state for _, states in level for state in states] for level in levels]
+    members = [
+        [state for _, states in level for state in states] if level[0][0].priority not in excluded else []
+        for level in levels
+    ]
     shares = loads(
         [PriorityHealth(len(level), sum(map(healthy, level))) for level in members],
         overprovisioning=round(settings.overprovisioning * 100),
@@ -95,11 +101,12 @@ class Picker:
         groups: Sequence[Group],
         rng: random.Random,
         healthy: Callable[[EndpointState], bool] = is_healthy,
+        excluded: Collection[int] = (),
     ) -> None:
-        self.levels = plan(settings, groups, healthy)
+        self.levels = plan(settings, groups, healthy, excluded)
         self.panic = any(level.panic for level in self.levels)
-        self._usable = list(dict.fromkeys(s for level in self.levels for part in level.parts for s in part.usable))
         used = [level for level in self.levels if level.percent and level.parts]
+        self._usable = list(dict.fromkeys(s for level in used for part in level.parts for s in part.usable))
         self._levels: list[Balancer] = [_balancer_of(settings, level, rng) for level in used]
         self._cumulative = list(accumulate(level.percent for level in used))
         self._only = self._levels[0] if len(self._levels) == 1 else None

@@ -25,7 +25,7 @@ def drive(call: Call, exchange: Exchange[ReplyT, ResponseT], clock: Clock) -> Re
     """
     try:
         if call.delay:
-            clock.sleep(call.delay)
+            _sleep(call, call.delay, clock)
         if call.answer is not None:
             return exchange.answer(call)
         while True:
@@ -55,9 +55,7 @@ def drive(call: Call, exchange: Exchange[ReplyT, ResponseT], clock: Clock) -> Re
 
 def _sleep(call: Call, wait: float, clock: Clock) -> None:
     """Back off, but not past the deadline: the next attempt then reports that it ran out."""
-    if call.deadline is not None:
-        wait = min(wait, max(0.0, call.deadline - clock.now()))
-    clock.sleep(wait)
+    clock.sleep(call.within(wait, clock.now()))
 
 
 def _pass_gate(call: Call, attempt: Attempt, pool_timeout: float | None, clock: Clock) -> None:
@@ -70,9 +68,10 @@ def _pass_gate(call: Call, attempt: Attempt, pool_timeout: float | None, clock: 
         raise call.error(Overflow, f"{gate.max_pending} requests wait for a connection, the most that are allowed")
     if ticket.admitted:
         return
-    left = None if attempt.deadline is None else attempt.deadline - clock.now()
+    left = None if call.deadline is None else call.deadline - clock.now()
     limit = min((t for t in (left, pool_timeout) if t is not None), default=None)
     if not admitted.wait(limit) and not ticket.admitted:
         if limit == left:
-            raise call.error(DeadlineExceeded, "the timeout ran out while waiting for a connection")
+            raise call.error(DeadlineExceeded, f"{call.ran_out()} while waiting for a connection")
         raise call.error(PoolTimeout, f"no connection became free within the pool timeout of {pool_timeout:g} s")
+    call.bound_attempt(attempt, clock.now())

@@ -30,7 +30,7 @@ async def drive(call: Call, exchange: AsyncExchange[ReplyT, ResponseT], clock: C
     """
     try:
         if call.delay:
-            await clock.asleep(call.delay)
+            await _sleep(call, call.delay, clock)
         if call.answer is not None:
             return exchange.answer(call)
         while True:
@@ -81,9 +81,7 @@ def _timed_out(attempt: Attempt) -> Outcome:
 
 async def _sleep(call: Call, wait: float, clock: Clock) -> None:
     """Back off, but not past the deadline: the next attempt then reports that it ran out."""
-    if call.deadline is not None:
-        wait = min(wait, max(0.0, call.deadline - clock.now()))
-    await clock.asleep(wait)
+    await clock.asleep(call.within(wait, clock.now()))
 
 
 async def _pass_gate(call: Call, attempt: Attempt, pool_timeout: float | None, clock: Clock) -> None:
@@ -97,14 +95,15 @@ async def _pass_gate(call: Call, attempt: Attempt, pool_timeout: float | None, c
         raise call.error(Overflow, f"{gate.max_pending} requests wait for a connection, the most that are allowed")
     if ticket.admitted:
         return
-    left = None if attempt.deadline is None else attempt.deadline - clock.now()
+    left = None if call.deadline is None else call.deadline - clock.now()
     limit = min((t for t in (left, pool_timeout) if t is not None), default=None)
     with anyio.move_on_after(limit):
         await admitted.wait()
     if not ticket.admitted:
         if limit == left:
-            raise call.error(DeadlineExceeded, "the timeout ran out while waiting for a connection")
+            raise call.error(DeadlineExceeded, f"{call.ran_out()} while waiting for a connection")
         raise call.error(PoolTimeout, f"no connection became free within the pool timeout of {pool_timeout:g} s")
+    call.bound_attempt(attempt, clock.now())
 
 
 def _notifier(event: anyio.Event) -> Callable[[], None]:

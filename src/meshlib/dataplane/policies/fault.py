@@ -10,7 +10,7 @@ Source: Envoy ``HTTPFault``; gRFC A33.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -28,6 +28,10 @@ _SHARES = {
     ABORT: (f"{ABORT}-percentage", "x-envoy-fault-abort-percentage"),
 }
 _GRPC_STATUSES = 17
+HEADERS = frozenset(
+    name.encode() for name in (DELAY, ABORT, GRPC_ABORT, *(name for names in _SHARES.values() for name in names))
+)
+"""All that a request may say of faults; acted upon and not sent on where the configuration leaves it to them."""
 
 
 class BoundFault(NamedTuple):
@@ -58,6 +62,14 @@ def _chain(fault: Fault | None) -> Iterator[Fault]:
     while fault is not None:
         yield fault
         fault = fault.then
+
+
+def left_to_headers(faults: Iterable[BoundFault]) -> bool:
+    """Whether time or status of any of them is left to request headers."""
+    delays = (each.fault.delay for each in faults if each.fault.delay is not None)
+    aborts = (each.fault.abort for each in faults if each.fault.abort is not None)
+    by_header = any(delay.seconds is None for delay in delays)
+    return by_header or any(abort.http_status is None and abort.grpc_status is None for abort in aborts)
 
 
 def inject(
