@@ -10,6 +10,7 @@ from typing import Any
 
 from meshlib import errors
 from meshlib.clock import Clock
+from meshlib.context.current import NOTHING, current
 from meshlib.dataplane import router
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.drivers import blocking, cooperative
@@ -49,6 +50,9 @@ class _Face:
         """The routed call, None for a host that the mesh does not know, and what an exchange is made of."""
         mesh = self.mesh
         core = given.core
+        context = current()
+        if context is not NOTHING:
+            context.lend(core)
         try:
             call = router.begin(mesh.prepared, core, mesh.clock.now(), mesh.rng, mesh.observer)
         except errors.MeshError as error:

@@ -16,6 +16,7 @@ PUBLIC = [
     "meshlib",
     "meshlib.config.resources",
     "meshlib.diff",
+    "meshlib.context",
     "meshlib.errors",
     "meshlib.httpx",
     "meshlib.httpx2",

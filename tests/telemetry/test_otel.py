@@ -85,6 +85,21 @@ def test_one_span_for_the_call_and_one_for_each_attempt(watched):
     assert (headers[b"x-b3-traceid"].decode(), headers[b"x-b3-spanid"].decode()) == (trace_id, span_id)
 
 
+def test_the_context_of_an_attempts_span_takes_the_place_of_what_the_call_has_along(watched):
+    otel, spans, _ = watched
+    own = {"Traceparent": "00-1-2-01", "tracestate": "a=1", "b3": "0", "x-datadog-trace-id": "7", "x-request-id": "8"}
+    call = router.begin(world(), request(headers=own), 0.0, RNG, otel)
+    _, sent = call.head(call.next_attempt(0.0))
+    call.close(0.1)
+    names = [name.lower() for name, _ in sent]
+    assert sorted(names) == sorted({*names})
+    assert b"tracestate" not in names
+    assert (
+        dict(sent)[b"traceparent"].split(b"-")[1].decode() == f"{spans.get_finished_spans()[0].context.trace_id:032x}"
+    )
+    assert (dict(sent)[b"x-datadog-trace-id"], dict(sent)[b"x-request-id"]) == (b"7", b"8")
+
+
 def test_cancelling_is_no_error_of_the_host(watched):
     otel, spans, _ = watched
     call = router.begin(world(), request(), 0.0, RNG, otel)

@@ -20,6 +20,7 @@ import random
 from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.dataplane import headers as header_ops
+from meshlib.dataplane import timeout_headers, trace_headers
 from meshlib.dataplane.events import CallObserver
 from meshlib.dataplane.outcome import Failure, Outcome
 from meshlib.dataplane.policies.priorities import NONE, PreviousPriorities
@@ -367,8 +368,17 @@ class Call:
         """Target (path and query) and headers of an attempt; the rule's operations run once for all attempts."""
         if self._base_headers is None:
             assert self._bound is not None and self.destination is not None
-            self.target, self._base_headers = self._bound.rewrite(self.request, self.destination, self._rng)
-        return self.target, [*self._base_headers, *attempt.headers, *self._expected(attempt)]
+            self.target, base = self._bound.rewrite(self.request, self.destination, self._rng)
+            self._base_headers = base if attempt.deadline is None else timeout_headers.without_expected(base)
+        base, added = self._base_headers, attempt.headers
+        if len(added) > 1:  # trace context, which takes the place of any that the caller has sent along
+            base = trace_headers.without(base, added)
+        if attempt.deadline is None:
+            return self.target, base + added
+        left = attempt.deadline - attempt.started
+        if self.request.is_grpc and self.request.timeout is not None:
+            base = self._with_grpc_timeout(base, left, attempt.started - self.started)
+        return self.target, [*base, *added, timeout_headers.expected(left)]
 
     def response_headers(self, headers: header_ops.Pairs) -> header_ops.Pairs:
         """The response's headers after the rule's operations."""
@@ -397,13 +407,11 @@ class Call:
         upstream = attempt.state.key if attempt is not None else ""
         return header_ops.Answered(headers, status, upstream, self.attempts, self.flags)
 
-    def _expected(self, attempt: Attempt) -> header_ops.Pairs:
-        bound = self._bound
-        if bound is None or bound.attempt_limit is None:
-            return []
-        started = self._clock_started
-        left = None if bound.timeout is None or started is None else started + bound.timeout - attempt.started
-        return bound.expected(left)
+    def _with_grpc_timeout(self, headers: header_ops.Pairs, left: float, elapsed: float) -> header_ops.Pairs:
+        """With the header of gRPC itself: a caller's deadline is told in it, a route's timeout is not (gRFC A31)."""
+        own = timeout_headers.read_grpc_timeout(self.request.header("grpc-timeout") or "")
+        seconds = left if own is None else min(left, own - elapsed)
+        return timeout_headers.with_grpc_timeout(headers, seconds)
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
@@ -522,12 +530,15 @@ class Call:
         """Whose overall timeout ran out, in words; it is the one that ends first."""
         bound, given = self._bound, self.request.timeout
         limit = bound.timeout if bound is not None else None
-        if limit is None or bound is None:
-            return f"the caller's timeout of {given:g} s ran out"
-        began = self._clock_started if self._clock_started is not None else self.started
-        if given is not None and self.started + given < began + limit:
-            return f"the caller's timeout of {given:g} s ran out"
-        return f"{bound.whose} of {limit:g} s ran out"
+        ends = None if given is None else self.started + given
+        began = self._clock_started
+        if bound is not None and limit is not None and (ends is None or began is None or began + limit <= ends):
+            return f"{bound.whose} of {limit:g} s ran out"
+        left = given or 0.0
+        if not self.request.timeout_of:
+            return f"the caller's timeout of {left:g} s ran out"
+        when = f"{left:.3g} s after the call began" if left > 0 else "before the call began"
+        return f"{self.request.timeout_of} ran out {when}"
 
     def where(self) -> str:
         """Route, cluster, endpoint and attempt, for error texts."""

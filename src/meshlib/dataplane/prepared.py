@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from meshlib.dataplane import headers as header_ops
+from meshlib.dataplane import timeout_headers
 from meshlib.dataplane.cluster import PreparedCluster
 from meshlib.dataplane.matchers import Clause, bind
 from meshlib.dataplane.policies.asked import NAMES as ASKING_HEADERS
@@ -171,19 +172,9 @@ class BoundRoute:
         bound.attempt_limit = bound._limit()
         return bound
 
-    def expected(self, left: float | None = None) -> header_ops.Pairs:
-        """The header by which a server learns how long an attempt may take; nothing when that is unbounded.
-
-        Args:
-            left: Seconds that the whole call has left, None before the first attempt.
-
-        Source: Envoy ``FilterUtility::setTimeoutHeaders``: the per-try timeout, else what is left of the route's.
-        """
-        limit = self.attempt_limit
-        if limit is None:
-            return []
-        seconds = limit if left is None else min(limit, left)
-        return [(b"x-envoy-expected-rq-timeout-ms", b"%d" % max(1, round(seconds * 1000)))]
+    def expected(self) -> header_ops.Pairs:
+        """The header by which a server learns how long a first attempt may take; nothing when that is unbounded."""
+        return [] if self.attempt_limit is None else [timeout_headers.expected(self.attempt_limit)]
 
     def matches(self, request: Request, rng: random.Random) -> bool:
         """Whether every condition holds."""

@@ -25,7 +25,8 @@ class Request:
         replayable: Whether the body can be sent from its beginning; the face of a body that can be taken only once
             says False as soon as something was taken that cannot be given again.
         repeatable: Whether the body can be sent any number of times, and by several attempts at once.
-        timeout: Seconds the caller gives the whole call, None is unbounded.
+        timeout: Seconds the caller gives the whole call, None is unbounded; not above 0 when none are left.
+        timeout_of: Whose ``timeout`` it is, in words, where it is not this call's own.
         is_grpc: Content type ``application/grpc``, or that and ``+`` something.
     """
 
@@ -45,6 +46,7 @@ class Request:
         "scheme",
         "start_time",
         "timeout",
+        "timeout_of",
     )
 
     def __init__(
@@ -74,6 +76,7 @@ class Request:
         self.replayable = True
         self.repeatable = repeatable
         self.timeout = timeout
+        self.timeout_of = ""
         self.is_grpc = is_grpc
         self.start_time = start_time
         self._headers: dict[str, str] | None = None

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from meshlib.dataplane.outcome import GRPC_RETRY_WORDS, HTTP_RETRY_WORDS
 from meshlib.dataplane.request import Request
+from meshlib.dataplane.timeout_headers import read_grpc_timeout
 from meshlib.model.policy import RetryPolicy
 
 __all__ = ["NAMES", "Asked", "asked", "grpc_timeout", "speaks_envoy"]
@@ -33,8 +34,6 @@ NAMES = frozenset(
 
 _NO_POLICY = RetryPolicy(1, frozenset(), avoid_previous_hosts=False, host_selection_attempts=1)
 """Where only the request asks for retries: one of them, and nothing said of where."""
-
-_GRPC_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
 class Asked(NamedTuple):
@@ -70,12 +69,8 @@ def asked(retry: RetryPolicy | None, timeout: float | None, whose: str, request:
 
 
 def grpc_timeout(request: Request) -> float | None:
-    """Seconds of the caller's ``grpc-timeout``; None where it is absent or malformed."""
-    text = request.header("grpc-timeout") or ""
-    digits, unit = text[:-1], text[-1:]
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 8 and unit in _GRPC_UNITS):
-        return None
-    return int(digits) * _GRPC_UNITS[unit]
+    """Seconds of the caller's ``grpc-timeout``; None where it is absent, malformed or 0."""
+    return read_grpc_timeout(request.header("grpc-timeout") or "")
 
 
 def _retry(route: RetryPolicy | None, request: Request) -> RetryPolicy | None:
