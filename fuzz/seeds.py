@@ -29,6 +29,7 @@ _RULES = [
     b"    headers: {request: {set: {x: '%REQ(y)%'}, remove: [z]}}\n    corsPolicy: {allowOrigins: [{exact: a}]}\n",
 ]
 
+_HAR = {"method": "GET", "url": "http://a/", "headers": [{"name": "a", "value": "b"}]}
 _RANDOM = random.Random(1)
 _BYTES = [_RANDOM.randbytes(size) for size in (256, 512, 1024, 2048, 4096) for _ in range(8)]
 
@@ -41,6 +42,11 @@ SEEDS: dict[str, list[bytes]] = {
         b"http://a:80/a/../b%2e?q=1\nx: a\nHost: a",
         b"https://[::1]:443/\ncookie: a=b",
         b"http://x.example.com/b",
+    ],
+    "traffic": [
+        b'{"method": "GET", "url": "http://a/x", "headers": {"x": "y"}, "source_labels": {"a": "b"}}\n{"method": 1}\n',
+        b'{"authority": "a:80", "path": "/a", "method": "GET", "protocol": "HTTP/1.1", "user_agent": null}\n',
+        json.dumps({"log": {"entries": [{"request": _HAR}]}}).encode(),
     ],
     "worlds": _BYTES,
     "values": _BYTES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from meshlib.dataplane.matchers import compile_regex
 from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import request_of
 from meshlib.dataplane.state import State
+from meshlib.diff.traffic import read_traffic
 from meshlib.environment import keywords
 from meshlib.errors import ConfigError
 from meshlib.model.snapshot import Client, Snapshot
@@ -137,6 +139,20 @@ def words(data: bytes) -> None:
         pass
 
 
+def traffic(data: bytes) -> None:
+    """Recorded requests: what cannot be read is counted, and what is read can be asked about."""
+    with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
+        file.write(data)
+        file.flush()
+        found = read_traffic(file.name)
+    for recorded in found.counts:
+        try:
+            request = request_of(recorded.method, recorded.url, dict(recorded.headers))
+        except ValueError:
+            continue
+        explain(_PREPARED, request)
+
+
 def _drawn(test: Callable[..., None]) -> Callable[[bytes], object]:
     return test.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
 
@@ -148,6 +164,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "regexes": regexes,
     "requests": requests,
     "words": words,
+    "traffic": traffic,
     "worlds": _drawn(test_robustness.test_no_world_breaks_compiling_and_no_request_breaks_routing),
     "values": _drawn(test_robustness.test_no_value_breaks_loading),
 }

@@ -49,6 +49,9 @@ def test_json_lines_of_our_own(read):
         ({"url": 7}, "is no text"),
         ({"url": "http://svc/", "method": None}, "is no text"),
         ({"url": "http://svc/", "headers": [1]}, None),
+        ({"url": "http://svc/", "headers": [{"name": "a"}, {"name": 5, "value": "b"}, {"name": ["a"]}]}, None),
+        ({"url": "http://svc/", "headers": [{"name": "a", "value": None}]}, "no text"),
+        ("[" * 100_000 + "\n", "not a JSON object"),
         ({"url": "http://svc/", "headers": {"a": {}}}, "no text"),
         ({"url": "http://svc/", "headers": {"a": "日本"}}, "cannot be sent"),
         ({"url": "http://svc/", "count": 0}, "count"),
@@ -133,6 +136,15 @@ def test_a_packed_file(tmp_path):
     with gzip.open(path, "wt") as file:
         file.write('{"url": "http://svc/"}\n')
     assert list(read_traffic(path).counts) == [Recorded("GET", "http://svc/")]
+
+
+def test_a_packed_file_that_is_cut_off_or_broken_is_told_as_a_file_that_cannot_be_read(tmp_path):
+    path = tmp_path / "traffic.jsonl.gz"
+    whole = gzip.compress(b'{"url": "http://svc/"}\n' * 500)
+    for content in (whole[:-20], whole[:20] + b"\xff" * 40 + whole[60:], b"plain"):
+        path.write_bytes(content)
+        with pytest.raises(OSError, match=r"unpacked|gzip"):
+            read_traffic(path)
 
 
 def test_an_empty_file(read):

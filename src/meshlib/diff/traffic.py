@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -101,13 +102,16 @@ def read_traffic(path: str | Path) -> Traffic:
     """The requests of a file, ``-`` for standard input; a name that ends in ``.gz`` is unpacked.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is cut off in its packed form.
     """
     if str(path) == "-":
         return _read(sys.stdin)
     opened = gzip.open if str(path).endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8", errors="replace") as file:
-        return _read(file)
+    try:
+        with opened(path, "rt", encoding="utf-8", errors="replace") as file:
+            return _read(file)
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"{path} cannot be unpacked: {error}") from None
 
 
 def _read(lines: Iterable[str]) -> Traffic:
@@ -247,7 +251,8 @@ def _url(url: str) -> str:
 def _headers(given: Any) -> Pairs:
     """An object, or HAR's list of names and values; HTTP/2's pseudo headers are in the URL already."""
     if isinstance(given, list):
-        given = {item["name"]: item["value"] for item in given if isinstance(item, dict) and "name" in item}
+        named = (item for item in given if isinstance(item, dict) and isinstance(item.get("name"), str))
+        given = {item["name"]: item.get("value", "") for item in named}
     return tuple(sorted(pair for pair in _pairs(given, "headers") if not pair[0].startswith(":")))
 
 
