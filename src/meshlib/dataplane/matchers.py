@@ -19,7 +19,7 @@ import re2
 from meshlib.dataplane.request import Request
 from meshlib.model.route import HeaderMatch, MatchKind, QueryMatch, RouteMatch, StringMatch
 
-__all__ = ["Clause", "bind", "bind_text", "compile_regex", "query_value"]
+__all__ = ["Clause", "Test", "bind", "bind_text", "compile_regex", "query_value"]
 
 Test = Callable[[Request, random.Random], bool]
 TextTest = Callable[[str], bool]

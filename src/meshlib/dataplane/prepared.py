@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from meshlib.dataplane import headers as header_ops
 from meshlib.dataplane import timeout_headers
 from meshlib.dataplane.cluster import PreparedCluster
-from meshlib.dataplane.matchers import Clause, bind
+from meshlib.dataplane.matchers import Clause, Test, bind
+from meshlib.dataplane.path_index import PathIndex
 from meshlib.dataplane.policies.asked import NAMES as ASKING_HEADERS
 from meshlib.dataplane.policies.asked import Asked, asked, grpc_timeout, speaks_envoy
 from meshlib.dataplane.policies.cors import BoundCors
@@ -249,26 +250,40 @@ def _has_request_id(headers: header_ops.Pairs) -> bool:
     return False
 
 
+_UUID_CLEARED = ~(0xF << 76 | 0x3 << 62)
+_UUID_SET = 0x4 << 76 | 0x2 << 62
+
+
 def _request_id(rng: random.Random) -> bytes:
     """A random UUID (version 4), as a sidecar makes it when the caller sent none."""
-    bits = rng.getrandbits
-    return b"%08x-%04x-4%03x-%04x-%012x" % (bits(32), bits(16), bits(12), 0x8000 | bits(14), bits(48))
+    bits = rng.getrandbits(128) & _UUID_CLEARED | _UUID_SET
+    pairs = bits.to_bytes(16, "big").hex("-", 2)  # a dash after every second byte: too many
+    return (pairs[:4] + pairs[5:29] + pairs[30:34] + pairs[35:]).encode()
 
 
 class PreparedHost:
     """One virtual host on one port: its bound rules, tried in order."""
 
-    __slots__ = ("host", "routes")
+    INDEXED = 8
+    """From so many rules on, those that a path cannot meet are not asked; below, asking all of them is cheaper."""
+
+    __slots__ = ("_index", "_tests", "host", "routes")
 
     def __init__(self, host: VirtualHost, routes: Iterable[BoundRoute]) -> None:
         self.host = host
         self.routes = tuple(routes)
+        self._tests = [(route, tuple(clause.test for clause in route.clauses)) for route in self.routes]
+        paths = (route.route.match.path for route in self.routes)
+        self._index = PathIndex(paths) if len(self.routes) >= self.INDEXED else None
 
     def find(self, request: Request, rng: random.Random) -> BoundRoute | None:
         """The first rule whose conditions all hold."""
-        for route in self.routes:
-            for clause in route.clauses:
-                if not clause.test(request, rng):
+        rules: Iterable[tuple[BoundRoute, tuple[Test, ...]]] = self._tests
+        if self._index is not None:
+            rules = map(self._tests.__getitem__, self._index.candidates(request.path))
+        for route, tests in rules:
+            for test in tests:
+                if not test(request, rng):
                     break
             else:
                 return route
