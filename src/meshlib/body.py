@@ -34,7 +34,7 @@ class CountedBody:
             outcome = self._exchange.broken(error)
             call.close(self._exchange.clock.now(), outcome)
             raise self._exchange.error(call, outcome) from error
-        call.close(self._exchange.clock.now())
+        self._exchange.ended(call, self._body)
 
     def close(self) -> None:
         """Give the connection back and end the call; early, the connection is dropped."""
@@ -77,7 +77,7 @@ class CountedAsyncBody:
             outcome = self._exchange.broken(error)
             call.close(clock.now(), outcome)
             raise self._exchange.error(call, outcome) from error
-        call.close(clock.now())
+        self._exchange.ended(call, self._body)
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes:
         deadline = self._call.deadline

@@ -30,7 +30,7 @@ def keywords(environ: Mapping[str, str]) -> dict[str, Any]:
     namespace = environ.get("MESHLIB_NAMESPACE") or environ.get("POD_NAMESPACE")
     if namespace:
         found["namespace"] = namespace
-    for name in ("cluster_domain", "locality", *_SIDECARS, "revision"):
+    for name in ("cluster_domain", "locality", *_SIDECARS, "revision", "worker"):
         if value := environ.get(f"MESHLIB_{name.upper()}") or environ.get(_SIDECARS.get(name, "")):
             found[name] = value
     for name in ("strict", "telemetry"):

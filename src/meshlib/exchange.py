@@ -16,6 +16,7 @@ from meshlib.clock import Clock
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.outcome import Failure, Outcome
 from meshlib.errors import ConnectFailure, DeadlineExceeded, MeshError, NotSent
+from meshlib.model.policy import BalancerKind
 from meshlib.outgoing import Outgoing
 from meshlib.replay import AsyncReplay, Replay, ReplayMemory
 from meshlib.transport.base import (
@@ -76,6 +77,9 @@ def translated(error: MeshError, faces: Faces, request: Any) -> MeshError:
     return both
 
 
+_TAKES_REPORTS = BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
+
+
 class _Base:
     """What the two colours of an exchange share."""
 
@@ -109,7 +113,9 @@ class _Base:
         return self.given.request
 
     def classify(self, attempt: Attempt, reply: WireResponse) -> Outcome:
-        """The status, and the two headers that change what a status means."""
+        """The status, and the two headers that change what a status means; a load report is handed on."""
+        if attempt.cluster.load_balancer.kind is _TAKES_REPORTS and self.call is not None:
+            self.call.take_report(reply.headers, self.clock.now())
         status = reply.status
         attempt.received = reply.headers
         grpc = self.call is not None and self.call.request.is_grpc
@@ -123,6 +129,14 @@ class _Base:
             elif grpc and lower == b"grpc-status" and value.isdigit():
                 grpc_status = int(value)
         return Outcome.of_status(status, ratelimited=limited, grpc_status=grpc_status)
+
+    def ended(self, call: Call, body: Any) -> None:
+        """The body has come to its end: the call is over, and its trailers may hold a load report."""
+        now = self.clock.now()
+        trailers = getattr(body, "trailers", None)
+        if trailers:
+            call.take_report(trailers, now)
+        call.close(now)
 
     def failed(self, attempt: Attempt, error: BaseException) -> Outcome:
         """A wire failure in its own words; everything else is the caller's or ours, and is raised as it came."""

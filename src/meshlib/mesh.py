@@ -22,6 +22,7 @@ from meshlib.config.feed import Feed, Options
 from meshlib.config.resources import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.validation import mesh_config_given
+from meshlib.dataplane.balancing.subsetting import seed_of
 from meshlib.dataplane.connections import target_of
 from meshlib.dataplane.decision import Decision
 from meshlib.dataplane.events import Observer
@@ -119,6 +120,9 @@ class Mesh:
         propagation: Trace context headers: any of ``w3c``, ``b3``, ``b3multi``.
         stall_bound: Seconds by which an event loop, or the process, may be late; timeouts seen while it is later count
             against no endpoint. 0 counts them all.
+        worker: Name of this process among others of its kind, for example ``host-3``: with it the process uses the same
+            few of very many endpoints after a restart (ClientPolicy ``loadBalancer.subsetSize``). By default, and in a
+            forked child, the choice is drawn at random.
         clock: For tests.
         rng: For tests.
 
@@ -146,11 +150,13 @@ class Mesh:
         telemetry: bool = True,
         propagation: Sequence[str] = ("w3c",),
         stall_bound: float = 0.5,
+        worker: str = "",
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
         self.clock = clock
         self.rng = rng if rng is not None else random.Random()  # noqa: S311 - not for secrets
+        self._draws_itself = rng is None
         self.client = Client(
             namespace,
             dict(labels or {}),
@@ -168,7 +174,8 @@ class Mesh:
         self._feed = Feed(len(self._providers), Options(self.client, settings, revision))
         self.observer: Observer | None = _observer(telemetry, propagation, self.client)
         told = self.observer
-        self.state = State(told.health_changed if told is not None else None, Stalls(stall_bound))
+        seed = seed_of(worker) if worker else self.rng.getrandbits(64)
+        self.state = State(told.health_changed if told is not None else None, Stalls(stall_bound), seed)
         self._lag = LagMonitor(self.state.stalls, told.lagged if told is not None else None)
         self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.is_ready = False
@@ -429,7 +436,9 @@ class Mesh:
         self._lock = threading.Lock()
         self._published = threading.Condition(self._lock)
         self._running = None
-        self.state.after_fork()
+        if self._draws_itself:
+            self.rng.seed()  # else all children would draw alike
+        self.state.after_fork(self.rng.getrandbits(64))
         self.prepared.after_fork()
         self.mirrors = Mirrors()
         self.replays = ReplayMemory(self.replays.per_request, self.replays.total)

@@ -322,7 +322,7 @@ class Shortcut:
         if content is None:
             return None
         call.response_bytes += len(content)
-        call.close(exchange.clock.now())
+        exchange.ended(call, reply.body)
         response = self._response(reply.status, headers, content, exchange.given, {**reply.extensions, "mesh": call})
         response.default_encoding = self._client._default_encoding
         response._took = perf_counter() - started

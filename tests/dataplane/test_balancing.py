@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshlib.dataplane.balancing.consistent import maglev_table, ring_entries
-from meshlib.dataplane.balancing.pick import Picker
+from meshlib.dataplane.balancing.pick import Moment, Picker
 from meshlib.dataplane.balancing.priority import PriorityHealth, loads
 from meshlib.dataplane.balancing.xxhash import xxh64
 from meshlib.dataplane.state import EndpointState
@@ -81,7 +81,7 @@ def picker(kind, health, weights=None, panic=0.0, seed=1):
     for state, healthy in zip(states, health, strict=True):
         state.ejected_at = None if healthy else 0.0
     balancer = LoadBalancer(kind, min_ring_size=16, panic_ratio=panic)
-    return Picker(balancer, [(LocalityEndpoints(tuple(members)), states)], random.Random(seed)), states
+    return Picker(balancer, [(LocalityEndpoints(tuple(members)), states)], Moment(random.Random(seed))), states
 
 
 @settings(max_examples=40, deadline=None)

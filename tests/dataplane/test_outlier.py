@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.dataplane.balancing.pick import Picker
+from meshlib.dataplane.balancing.pick import Moment, Picker
 from meshlib.dataplane.cluster import PreparedCluster
 from meshlib.dataplane.outcome import Blame, Failure, Outcome
 from meshlib.dataplane.policies.outlier import Detector
@@ -262,6 +262,6 @@ def test_below_the_panic_ratio_all_are_used_at_it_only_the_healthy_and_zero_neve
     for state in cluster.members[:out]:
         state.ejected_at = 0.0
     groups = [(group, cluster.members) for group in endpoints(*(f"10.0.0.{n}" for n in range(4)))]
-    picker = Picker(LoadBalancer(panic_ratio=ratio), groups, random.Random(1))
+    picker = Picker(LoadBalancer(panic_ratio=ratio), groups, Moment(random.Random(1)))
     assert len(picker.reach()) == used
     assert picker.panic is (used == 4)

@@ -309,6 +309,9 @@ class Call:
             stands. After None a failure is over, while an answer stays open until ``close``.
         """
         self.outcome = attempt.outcome = outcome
+        prepared = self._prepared
+        if prepared is not None and prepared.measures:
+            prepared.answered(attempt.state, outcome, now - attempt.started, now)
         wait = self.retry_after(attempt, outcome, now)
         if wait is not None or outcome.failure is not None:
             self._end(attempt, outcome, now)
@@ -317,6 +320,12 @@ class Call:
         if wait is None and outcome.failure is not None:
             self._finish(now)
         return wait
+
+    def take_report(self, headers: header_ops.Pairs, now: float) -> None:
+        """Look for a load report in the headers or trailers of the last attempt's answer, where it would count."""
+        prepared, attempt = self._prepared, self._last
+        if prepared is not None and attempt is not None and prepared.takes_reports:
+            prepared.take_report(attempt.state, headers, now)
 
     def settle_answer(self, now: float) -> None:
         """The configuration's own answer was given; nothing was or will be sent."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from meshlib.dataplane.balancing.pick import Picker, is_healthy
-from meshlib.dataplane.outcome import Outcome
+from meshlib.dataplane.balancing.client_weights import take_report
+from meshlib.dataplane.balancing.load_report import report_in
+from meshlib.dataplane.balancing.peak_ewma import measure
+from meshlib.dataplane.balancing.pick import Moment, Picker, is_healthy
+from meshlib.dataplane.outcome import Blame, Outcome
 from meshlib.dataplane.policies.breakers import Breakers
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier import Detector
@@ -16,6 +19,7 @@ from meshlib.dataplane.state import ClusterState, EndpointState
 from meshlib.errors import Overflow
 from meshlib.model.cluster import Cluster, Discovery, Protocol
 from meshlib.model.endpoint import Assignment, Endpoint
+from meshlib.model.policy import BalancerKind
 
 if TYPE_CHECKING:
     from meshlib.dataplane.call import Attempt, Call
@@ -32,6 +36,8 @@ class PreparedCluster:
         state: The live counters, kept by the cluster's name.
         assignment: The endpoints, as discovery last gave them.
         gate: Bounds HTTP/1.1 connections; None when unlimited.
+        measures: The balancer wants to know how long answers take.
+        takes_reports: The balancer wants to see the load reports in answers.
     """
 
     __slots__ = (
@@ -40,22 +46,27 @@ class PreparedCluster:
         "_groups",
         "_max_requests",
         "_members",
+        "_moment",
         "_original",
         "_picker",
         "_reduced",
-        "_rng",
         "_seen",
         "_window",
         "assignment",
         "cluster",
         "gate",
+        "measures",
         "state",
+        "takes_reports",
     )
 
     def __init__(self, cluster: Cluster, state: ClusterState, assignment: Assignment, now: float, rng: random.Random):
         self.cluster = cluster
         self.state = state
         self._original = cluster.discovery is Discovery.ORIGINAL_DST
+        kind = cluster.load_balancer.kind
+        self.measures = kind is BalancerKind.PEAK_EWMA
+        self.takes_reports = kind is BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
         self._max_requests = cluster.circuit_breaker.max_requests
         detection = cluster.outlier_detection
         self._detector = Detector(detection, state, rng) if detection is not None else None
@@ -91,14 +102,18 @@ class PreparedCluster:
             self.state.pardon()
         if self._breakers is None:
             self.state.unbreak()
-        self.refresh(rng)
+        self.refresh(rng, now)
 
-    def refresh(self, rng: random.Random) -> None:
-        """Health has changed: build the picker anew."""
+    def refresh(self, rng: random.Random, now: float) -> None:
+        """Health has changed, or a ramp has gone on: build the picker anew."""
         self._seen = self.state.health_version
-        self._picker = Picker(self.cluster.load_balancer, self._groups, rng)
+        self._moment = self._moment_of(rng, now)
+        self._picker = Picker(self.cluster.load_balancer, self._groups, self._moment)
         self._reduced: dict[frozenset[int], Picker] = {}
-        self._rng = rng
+
+    def _moment_of(self, rng: random.Random, now: float) -> Moment:
+        state = self.state
+        return Moment(rng, now, lambda: state.active, state.seed)
 
     @property
     def members(self) -> list[EndpointState]:
@@ -115,7 +130,8 @@ class PreparedCluster:
             ejected = state.ejected_at is not None and not self._returns(state, now)
             return is_healthy(state, ejected, state.shut and not self._unshuts(state, now))
 
-        return Picker(self.cluster.load_balancer, self._groups, random.Random(0), healthy)  # noqa: S311 - only looked at
+        moment = self._moment_of(random.Random(0), now)  # noqa: S311 - only looked at
+        return Picker(self.cluster.load_balancer, self._groups, moment, healthy)
 
     def _returns(self, state: EndpointState, now: float) -> bool:
         """Whether an ejected endpoint will be back with the sweep that the next pick makes."""
@@ -140,7 +156,10 @@ class PreparedCluster:
         redraws: int,
         excluded: frozenset[int] = NONE,
     ) -> EndpointState | None:
-        """An endpoint, or None when none may be picked; ORIGINAL_DST takes the address that the caller named."""
+        """An endpoint, or None when none may be picked; ORIGINAL_DST takes the address that the caller named.
+
+        ``excluded`` are priorities that a retry leaves out; they count again where nobody else is left.
+        """
         if self._original:
             return self.state.dynamic(self._named(request), now)
         detector = self._detector
@@ -149,17 +168,28 @@ class PreparedCluster:
         breakers = self._breakers
         if breakers is not None and breakers.is_due(now):
             breakers.reopen(now)
-        if self._seen != self.state.health_version:
-            self.refresh(rng)
-        if excluded:
-            return self._without(excluded).pick(rng, hash_key, tried, redraws)
-        return self._picker.pick(rng, hash_key, tried, redraws)
+        if self._seen != self.state.health_version or now >= self._picker.stale_at:
+            self.refresh(rng, now)
+        picker = self._without(excluded) if excluded else self._picker
+        return picker.pick(rng, now, hash_key, tried, redraws)
+
+    def answered(self, state: EndpointState, outcome: Outcome, seconds: float, now: float) -> None:
+        """An attempt took ``seconds`` until its answer, or its failure; what the caller or we did says nothing."""
+        if self.measures and outcome.blame not in (Blame.CALLER, Blame.LOCAL):
+            failed = outcome.blame is Blame.HOST
+            measure(state, self.cluster.load_balancer.peak_ewma, seconds, now, failed=failed)
+
+    def take_report(self, state: EndpointState, headers: Iterable[tuple[bytes, bytes]], now: float) -> None:
+        """Look for a load report in the headers or trailers of an answer."""
+        report = report_in(headers)
+        if report is not None:
+            take_report(state, self.cluster.load_balancer.load_reports, report, now)
 
     def _without(self, excluded: frozenset[int]) -> Picker:
         """The picker that leaves some priorities out; remembered until health or membership changes."""
         picker = self._reduced.get(excluded)
         if picker is None:
-            picker = Picker(self.cluster.load_balancer, self._groups, self._rng, excluded=excluded)
+            picker = Picker(self.cluster.load_balancer, self._groups, self._moment, excluded=excluded)
             self._reduced[excluded] = picker
         return picker
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshlib.dataplane.change import Change, Tell
 from meshlib.dataplane.policies.breaker import Breaker, Phase
@@ -19,6 +19,10 @@ from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier_rates import Results
 from meshlib.dataplane.policies.stalls import Stalls
 from meshlib.model.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from meshlib.dataplane.balancing.client_weights import ReportedWeight
+    from meshlib.dataplane.balancing.peak_ewma import Latency
 
 __all__ = ["ClusterState", "EndpointState", "State"]
 
@@ -42,6 +46,11 @@ class EndpointState:
         breaker: Its circuit breaker, once one was asked for.
         shut: Its breaker lets nothing through now.
         health_ok: Verdict of active health checks; True while there are none.
+        warm_since: When it joined, or came back into discovery, or passed its first active check; slow start counts
+            from here.
+        reported: Weight by its own load reports, once there was one.
+        latency: What is known of its latency, where that decides.
+        rank: Seed of a process and the endpoint's rank under it, where a process uses few of very many.
         target: The transport's note of how to reach it; the core does not look inside.
     """
 
@@ -58,17 +67,21 @@ class EndpointState:
         "endpoint",
         "health_ok",
         "key",
+        "latency",
         "left_at",
+        "rank",
+        "reported",
         "results",
         "shut",
         "target",
+        "warm_since",
     )
 
     def __init__(self, key: str, endpoint: Endpoint, now: float) -> None:
         self.key = key
         self.endpoint = endpoint
         self.active = 0
-        self.added_at = now
+        self.added_at = self.warm_since = now
         self.left_at: float | None = None
         self.ejected_at: float | None = None
         self.ejection_jitter = 0.0
@@ -80,6 +93,9 @@ class EndpointState:
         self.breaker: Breaker | None = None
         self.shut = False
         self.health_ok = True
+        self.reported: ReportedWeight | None = None
+        self.latency: Latency | None = None
+        self.rank: tuple[int, int] | None = None
         self.target: tuple[Any, Any, Any] | None = None
 
     def __repr__(self) -> str:
@@ -99,6 +115,7 @@ class ClusterState:
         retries: Retries waiting or under way.
         retry_overflows: Retries that were wanted and not made, because too many were under way.
         stalls: When this process stood still.
+        seed: Of this process, for its choice among very many endpoints.
         health_version: Grows when an endpoint is ejected or comes back, so that every picker notices.
         next_sweep: When ejections are looked at next; None until something was reported.
         breaker: The circuit breaker of the cluster as a whole, once one was asked for.
@@ -123,11 +140,13 @@ class ClusterState:
         "next_trial",
         "retries",
         "retry_overflows",
+        "seed",
         "stalls",
     )
 
-    def __init__(self, name: str, tell: Tell | None = None, stalls: Stalls | None = None) -> None:
+    def __init__(self, name: str, tell: Tell | None = None, stalls: Stalls | None = None, seed: int = 0) -> None:
         self.name = name
+        self.seed = seed
         self._tell = tell
         self.stalls = stalls if stalls is not None else Stalls()
         self.members: list[EndpointState] = []
@@ -196,7 +215,8 @@ class ClusterState:
         if state is None:
             state = self.endpoints[key] = EndpointState(key, endpoint, now)
         else:
-            state.left_at = None
+            if state.left_at is not None:
+                state.left_at, state.warm_since = None, now
             state.endpoint = endpoint
         return state
 
@@ -255,15 +275,17 @@ class State:
 
     Args:
         tell: Is told of every change of health.
+        seed: Of this process, for its choice among very many endpoints.
 
     Attributes:
         stalls: When this process stood still.
     """
 
-    __slots__ = ("_clusters", "_faults", "_lock", "_tell", "stalls")
+    __slots__ = ("_clusters", "_faults", "_lock", "_seed", "_tell", "stalls")
 
-    def __init__(self, tell: Tell | None = None, stalls: Stalls | None = None) -> None:
+    def __init__(self, tell: Tell | None = None, stalls: Stalls | None = None, seed: int = 0) -> None:
         self._tell = tell
+        self._seed = seed
         self.stalls = stalls if stalls is not None else Stalls()
         self._lock = threading.Lock()
         self._clusters: dict[str, ClusterState] = {}
@@ -283,7 +305,7 @@ class State:
         with self._lock:
             state = self._clusters.get(name)
             if state is None:
-                state = self._clusters[name] = ClusterState(name, self._tell, self.stalls)
+                state = self._clusters[name] = ClusterState(name, self._tell, self.stalls, self._seed)
             return state
 
     def clusters(self) -> list[ClusterState]:
@@ -291,10 +313,12 @@ class State:
         with self._lock:
             return list(self._clusters.values())
 
-    def after_fork(self) -> None:
-        """In a forked child: nothing is under way, and nobody holds a lock."""
+    def after_fork(self, seed: int = 0) -> None:
+        """In a forked child: nothing is under way, nobody holds a lock, and the child makes choices of its own."""
+        self._seed = seed
         self._lock = threading.Lock()
         self._faults = 0
         self.stalls.after_fork()
         for state in self._clusters.values():
+            state.seed = seed
             state.after_fork()

@@ -103,12 +103,16 @@ class LocalityEndpoints:
         locality: Where they run.
         priority: 0 is used first.
         weight: Share among the localities of a priority; None when localities are not weighted.
+        near: The caller runs there.
+        callers: Healthy workloads of the caller's kind that run there; None where that is not known.
     """
 
     endpoints: tuple[Endpoint, ...]
     locality: Locality = Locality()
     priority: int = 0
     weight: int | None = None
+    near: bool = False
+    callers: int | None = None
 
 
 Assignment = tuple[LocalityEndpoints, ...]

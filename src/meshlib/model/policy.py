@@ -20,7 +20,9 @@ __all__ = [
     "HashKey",
     "Http2KeepAlive",
     "LoadBalancer",
+    "LoadReports",
     "OutlierDetection",
+    "PeakEwma",
     "RetryBudget",
     "RetryPolicy",
     "SlowStart",
@@ -228,7 +230,7 @@ class FailurePercentage:
 
 
 class BalancerKind(Enum):
-    """Load-balancing algorithms, in Istio's words."""
+    """Load-balancing algorithms, in Istio's words; the last two are Envoy's and Finagle's, which Istio cannot name."""
 
     ROUND_ROBIN = "ROUND_ROBIN"
     LEAST_REQUEST = "LEAST_REQUEST"
@@ -237,6 +239,12 @@ class BalancerKind(Enum):
     RING_HASH = "RING_HASH"
     MAGLEV = "MAGLEV"
     CLIENT_SIDE_WEIGHTED_ROUND_ROBIN = "CLIENT_SIDE_WEIGHTED_ROUND_ROBIN"
+    PEAK_EWMA = "PEAK_EWMA"
+
+    @property
+    def hashes(self) -> bool:
+        """Whether a key decides."""
+        return self in (BalancerKind.RING_HASH, BalancerKind.MAGLEV)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,11 +278,46 @@ class SlowStart:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadReports:
+    """Weights from what endpoints report of their load (gRFC A58, A114; Envoy's client-side weighted round robin).
+
+    Attributes:
+        blackout: Seconds for which the reports of a new endpoint count for nothing.
+        expiration: Seconds after which a report that was not renewed counts for nothing.
+        update: Seconds between two computations of the weights, at least 0.1.
+        error_penalty: How much an error weighs against an endpoint, at least 0.
+        metrics: Names of metrics whose greatest is the utilization, for example ``named_metrics.queue`` or
+            ``mem_utilization``; where none is reported the application's utilization is, then the CPU's.
+    """
+
+    blackout: float = 10.0
+    expiration: float = 180.0
+    update: float = 1.0
+    error_penalty: float = 1.0
+    metrics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PeakEwma:
+    """Latency as an average that jumps to peaks and decays (Finagle, linkerd).
+
+    Attributes:
+        decay: Seconds in which a measurement loses all but 1/e of its weight.
+        initial: Seconds taken for the latency of an endpoint that has not answered yet.
+    """
+
+    decay: float = 10.0
+    initial: float = 0.03
+
+
+@dataclass(frozen=True, slots=True)
 class ZoneAware:
     """Prefer endpoints of the caller's zone in proportion to what each zone can take (Envoy zone-aware routing).
 
+    Who calls from where stands at the endpoints' groups: ``LocalityEndpoints.callers`` and ``near``.
+
     Attributes:
-        min_cluster_size: With fewer endpoints at priority 0 all zones are alike.
+        min_cluster_size: With fewer healthy endpoints at priority 0 all zones are alike.
     """
 
     min_cluster_size: int = 6
@@ -289,11 +332,21 @@ class LoadBalancer:
         hash_keys: Consistent hash only.
         min_ring_size: Ring hash only.
         table_size: Maglev only, a prime.
-        slow_start: Round robin and least request only.
+        slow_start: Round robin, least request and client-side weighted round robin only.
         panic_ratio: Below this share of healthy endpoints all are used; 0 never does (Istio's default).
         locality_weighted: Draw a locality by weight first, then an endpoint inside it.
         overprovisioning: Health that counts as full is 1/overprovisioning; Envoy's 140 percent.
         zone_aware: Inside priority 0, see ``ZoneAware``; None takes all zones for alike.
+        max_ring_size: Ring hash only.
+        hash_balance_factor: Consistent hash only: no endpoint gets more than this percentage, above 100, of an even
+            share of the requests under way; 0 bounds nothing.
+        choice_count: Least request only: how many different endpoints are drawn and compared.
+        active_request_bias: Least request with unequal weights only: a weight is divided by the requests under way,
+            and one, to this power.
+        load_reports: Client-side weighted round robin only.
+        peak_ewma: Peak EWMA only.
+        subset_size: Use no more than so many endpoints of a priority, others in other processes; 0 uses all.
+        fail_on_panic: In panic use nobody instead of everybody.
     """
 
     kind: BalancerKind = BalancerKind.LEAST_REQUEST
@@ -305,6 +358,14 @@ class LoadBalancer:
     locality_weighted: bool = False
     overprovisioning: float = 1.4
     zone_aware: ZoneAware | None = None
+    max_ring_size: int = 8 * 1024 * 1024
+    hash_balance_factor: int = 0
+    choice_count: int = 2
+    active_request_bias: float = 1.0
+    load_reports: LoadReports = LoadReports()
+    peak_ewma: PeakEwma = PeakEwma()
+    subset_size: int = 0
+    fail_on_panic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ gives weights, everything else gives priorities, and those only where ejection i
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from meshlib.config.resources.destination_rule import (
     LocalityLoadBalancerSetting,
     ZoneAwareLoadBalancerSetting,
 )
-from meshlib.model.endpoint import Assignment, Endpoint, Locality, LocalityEndpoints
+from meshlib.model.endpoint import Assignment, Endpoint, Health, Locality, LocalityEndpoints
 from meshlib.model.snapshot import Client
 
 __all__ = ["LocalitySetting", "assign", "effective_setting", "matches_pattern", "traffic_distribution", "with_topology"]
@@ -93,7 +94,14 @@ def with_topology(client: Client) -> Client:
     return replace(client, labels={**known, **client.labels})
 
 
-def assign(client: Client, endpoints: Sequence[Endpoint], setting: LocalitySetting, *, ejects: bool) -> Assignment:
+def assign(
+    client: Client,
+    endpoints: Sequence[Endpoint],
+    setting: LocalitySetting,
+    *,
+    ejects: bool,
+    peers: Callable[[], Sequence[Endpoint]] = tuple,
+) -> Assignment:
     """Groups of endpoints with priority and weight.
 
     Args:
@@ -101,9 +109,11 @@ def assign(client: Client, endpoints: Sequence[Endpoint], setting: LocalitySetti
         endpoints: All of them.
         setting: What is in force.
         ejects: Whether the cluster has outlier detection, without which failover would never be noticed.
+        peers: The workloads of the caller's kind, for zone-aware routing.
     """
     if setting.zone_aware is not None and setting.zone_aware.enabled is not False:
-        return _zone_aware(client, endpoints, setting.zone_aware)
+        groups = _zone_aware(client, endpoints, setting.zone_aware)
+        return _with_callers(groups, client.locality, peers())
     locality = setting.locality
     if locality is None:
         return _grouped(endpoints, lambda endpoint: 0)
@@ -184,6 +194,21 @@ def _zone_aware(client: Client, endpoints: Sequence[Endpoint], setting: ZoneAwar
         return (by_label(endpoint) if by_label is not None else 0) * 3 + distance
 
     return _grouped(endpoints, priority)
+
+
+def _with_callers(groups: Assignment, own: Locality, peers: Sequence[Endpoint]) -> Assignment:
+    """Priority 0 with how many of the caller's kind run in each locality, where that is known for every one.
+
+    Envoy routes by zone only where the callers' cluster spans the same localities as the one that is called.
+    """
+    callers = Counter(peer.locality for peer in peers if peer.health is Health.HEALTHY)
+    first = {group.locality for group in groups if group.priority == 0}
+    if first != {peer.locality for peer in peers}:
+        return groups
+    return tuple(
+        group if group.priority else replace(group, near=group.locality == own, callers=callers[group.locality])
+        for group in groups
+    )
 
 
 def _distributed(client: Client, endpoints: Sequence[Endpoint], setting: LocalityLoadBalancerSetting) -> Assignment:

@@ -171,7 +171,17 @@ class Outbound:
         endpoints = [endpoint for endpoint in found if not self._misfit(parts, policy, endpoint)]
         setting = locality_of(policy, parts.service, self._universe.mesh)
         ejects = policy.outlier_detection is not None
-        return assign(self._labelled, list(self._judged(endpoints)), setting, ejects=ejects)
+        return assign(self._labelled, list(self._judged(endpoints)), setting, ejects=ejects, peers=self._peers)
+
+    def _peers(self) -> list[Endpoint]:
+        """The workloads of the client's own kind: those behind the oldest service that selects the client.
+
+        Source: Istio's self-discovery, which names Envoy's ``local_cluster``.
+        """
+        own = (s for s in self._universe.registry.services() if s.namespace == self._client.namespace)
+        mine = (s for s in own if s.selector and s.ports and selects(s.selector, self._client.labels))
+        service = min(mine, key=lambda service: (service.created, service.host), default=None)
+        return self._universe.registry.endpoints(service, service.ports[0]) if service is not None else []
 
     def left_out(self, name: str) -> Iterator[tuple[str, str]]:
         """See ``Informed.left_out``: the tests of ``assignment``, with their words."""

@@ -75,6 +75,7 @@ def of_kubernetes(
         same_node=spec.internal_traffic_policy == "Local",
         keeps_sessions=any(label in metadata.labels for label in _SESSIONS),
         labels=metadata.labels,
+        selector=spec.selector or None,
     )
 
 

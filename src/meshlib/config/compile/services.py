@@ -120,7 +120,7 @@ class Service:
         keeps_sessions: Endpoints that are going away stay for callers who hold a session with them.
         races_addresses: One endpoint, whose addresses are all tried at once, instead of one for each address.
         labels: Of the object.
-        selector: Of the workloads behind a ServiceEntry, None for none.
+        selector: Labels of the workloads behind it, None where others say which those are.
     """
 
     host: str

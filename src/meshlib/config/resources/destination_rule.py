@@ -120,10 +120,7 @@ class ZoneAwareLoadBalancerSetting(Message):
 
     failover: list[LocalityFailover] = Field(default_factory=list)
     failover_priority: list[str] = Field(default_factory=list)
-    min_cluster_size: Annotated[
-        Annotated[int, Field(ge=1)] | None,
-        Carried("traffic is not balanced by zone inside a region yet", into="policy.LoadBalancer.zone_aware"),
-    ] = None
+    min_cluster_size: Annotated[int, Field(ge=1)] | None = None
     enabled: bool | None = None
 
 
@@ -142,13 +139,8 @@ class LoadBalancerSettings(Message):
     consistent_hash: ConsistentHashLB | None = None
     locality_lb_setting: LocalityLoadBalancerSetting | None = None
     zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
-    warmup_duration_secs: Annotated[
-        Duration | None, Carried("new endpoints take their full share at once", into="policy.LoadBalancer.slow_start")
-    ] = None
-    warmup: Annotated[
-        WarmupConfiguration | None,
-        Carried("new endpoints take their full share at once", into="policy.LoadBalancer.slow_start"),
-    ] = None
+    warmup_duration_secs: Duration | None = None
+    warmup: WarmupConfiguration | None = None
 
     _policy = one_of("simple", "consistent_hash")
     _warmup = one_of("warmup_duration_secs", "warmup")

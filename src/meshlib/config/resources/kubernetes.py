@@ -41,9 +41,7 @@ class KubernetesServiceSpec(Message):
     """A Service."""
 
     ports: list[KubernetesServicePort] = Field(default_factory=list)
-    selector: Annotated[dict[str, str], ServerSide("Kubernetes makes the EndpointSlices from it")] = Field(
-        default_factory=dict
-    )
+    selector: dict[str, str] = Field(default_factory=dict)
     cluster_ip: str | None = Field(default=None, alias="clusterIP")
     cluster_ips: list[str] = Field(default_factory=list, alias="clusterIPs")
     type: str = "ClusterIP"

@@ -1,31 +1,36 @@
-"""The algorithms: each picks one endpoint out of a fixed set that may be picked.
+"""Round robin, plain and weighted, and random: what needs no more than the set and its weights.
 
-Sources: Envoy load balancers; gRFC A48 for least request. We draw two *different* endpoints: drawing with replacement
-would compare an endpoint with itself in half of the draws of a pair. Sets of up to ``FULL_SCAN`` are scanned whole.
+Source: Envoy ``round_robin`` and ``random``.
 """
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
-from itertools import permutations
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from meshlib.dataplane.balancing.edf import Edf
 from meshlib.dataplane.state import EndpointState
 
-__all__ = ["FULL_SCAN", "Balancer", "LeastRequest", "RandomChoice", "RoundRobin", "Weighted", "balanced"]
+__all__ = ["Balancer", "RandomChoice", "RoundRobin", "Turns", "Weigh", "plain_weight"]
 
-FULL_SCAN = 4
-"""Least request looks at every endpoint of sets up to this size."""
+Weigh = Callable[[EndpointState, float], float]
+"""The weight of an endpoint at a moment."""
 
 
 class Balancer(Protocol):
     """Picks among a fixed, non-empty set."""
 
-    def pick(self, rng: random.Random, hash_key: int | None) -> EndpointState:
-        """One endpoint; ``hash_key`` matters to consistent hashing only."""
+    def pick(self, rng: random.Random, now: float, hash_key: int | None, attempt: int) -> EndpointState:
+        """One endpoint.
+
+        Args:
+            rng: Where draws come from.
+            now: Seconds on the mesh's clock.
+            hash_key: Matters to consistent hashing only.
+            attempt: How many endpoints were drawn for this pick and turned down; a hash leads elsewhere each time.
+        """
         ...
 
 
@@ -38,35 +43,31 @@ class RoundRobin:
         self._members = members
         self._next = rng.randrange(len(members))
 
-    def pick(self, rng: random.Random, hash_key: int | None) -> EndpointState:
+    def pick(self, rng: random.Random, now: float, hash_key: int | None, attempt: int) -> EndpointState:
         """The next in turn. Two threads may now and then take the same turn, which harms nothing."""
         turn = self._next
         self._next = turn + 1
         return self._members[turn % len(self._members)]
 
 
-class Weighted:
-    """Turns in proportion to weight; with ``by_load`` the weight shrinks with the requests under way."""
+class Turns:
+    """Turns in proportion to weights, which may change from turn to turn."""
 
     __slots__ = ("_edf", "_lock")
 
-    def __init__(self, members: Sequence[EndpointState], rng: random.Random, *, by_load: bool) -> None:
+    def __init__(self, members: Sequence[EndpointState], weigh: Weigh, rng: random.Random, now: float) -> None:
         self._lock = threading.Lock()
-        weight = _weight_by_load if by_load else _weight
-        self._edf = Edf(members, weight, rng)
+        self._edf = Edf(members, weigh, rng, now)
 
-    def pick(self, rng: random.Random, hash_key: int | None) -> EndpointState:
+    def pick(self, rng: random.Random, now: float, hash_key: int | None, attempt: int) -> EndpointState:
         """Whose turn it is."""
         with self._lock:
-            return self._edf.next()
+            return self._edf.next(now)
 
 
-def _weight(state: EndpointState) -> float:
+def plain_weight(state: EndpointState, now: float) -> float:
+    """What discovery says."""
     return state.endpoint.weight
-
-
-def _weight_by_load(state: EndpointState) -> float:
-    return state.endpoint.weight / (state.active + 1)
 
 
 class RandomChoice:
@@ -77,42 +78,6 @@ class RandomChoice:
     def __init__(self, members: Sequence[EndpointState]) -> None:
         self._members = members
 
-    def pick(self, rng: random.Random, hash_key: int | None) -> EndpointState:
+    def pick(self, rng: random.Random, now: float, hash_key: int | None, attempt: int) -> EndpointState:
         """Any."""
         return self._members[int(rng.random() * len(self._members))]
-
-
-class LeastRequest:
-    """The less loaded of two different endpoints drawn at random, or the least loaded of a small set."""
-
-    __slots__ = ("_members", "_orders")
-
-    def __init__(self, members: Sequence[EndpointState]) -> None:
-        self._members = members
-        self._orders = tuple(permutations(members)) if len(members) <= FULL_SCAN else ()
-
-    def pick(self, rng: random.Random, hash_key: int | None) -> EndpointState:
-        """Ties go to any of the least loaded with equal chance."""
-        orders = self._orders
-        if orders:
-            order = orders[int(rng.random() * len(orders))]
-            best = order[0]
-            for state in order:
-                if state.active < best.active:
-                    best = state
-            return best
-        members = self._members
-        size = len(members)
-        first = int(rng.random() * size)
-        second = int(rng.random() * (size - 1))
-        one, other = members[first], members[second + (second >= first)]
-        return other if other.active < one.active else one
-
-
-def balanced(members: Sequence[EndpointState], kind: str, rng: random.Random) -> Balancer:
-    """The balancer of that kind (``ROUND_ROBIN``, ``LEAST_REQUEST``, ``RANDOM``) over ``members``."""
-    if kind == "RANDOM":
-        return RandomChoice(members)
-    if len({state.endpoint.weight for state in members}) > 1:
-        return Weighted(members, rng, by_load=kind == "LEAST_REQUEST")
-    return RoundRobin(members, rng) if kind == "ROUND_ROBIN" else LeastRequest(members)

@@ -13,17 +13,25 @@ __all__ = ["Load", "PriorityHealth", "loads"]
 
 
 class PriorityHealth(NamedTuple):
-    """Endpoints of one priority: all of them, and how many are healthy."""
+    """Endpoints of one priority: all of them, how many are healthy, and how many are degraded."""
 
     total: int
     healthy: int
+    degraded: int = 0
 
 
 class Load(NamedTuple):
-    """Percent (0..100) of the traffic for one priority, and whether it uses unhealthy endpoints too."""
+    """Shares of one priority.
+
+    Attributes:
+        percent: Of the traffic, 0..100, for its healthy endpoints.
+        panic: All of its endpoints are used, the unhealthy too.
+        degraded: Percent of the traffic, 0..100, for its degraded endpoints.
+    """
 
     percent: int
     panic: bool
+    degraded: int = 0
 
 
 def loads(priorities: Sequence[PriorityHealth], *, overprovisioning: int = 140, panic_threshold: int = 0) -> list[Load]:
@@ -34,12 +42,21 @@ def loads(priorities: Sequence[PriorityHealth], *, overprovisioning: int = 140, 
         overprovisioning: Percent by which health is inflated; 140 keeps traffic until 71 percent are healthy.
         panic_threshold: Percent of healthy endpoints below which a priority may panic; 0 never does.
     """
-    health = [min(100, overprovisioning * p.healthy // p.total) if p.total else 0 for p in priorities]
-    norm = min(100, sum(health))
-    panic = [norm < 100 and p.total > 0 and 100 * p.healthy < panic_threshold * p.total for p in priorities]
+    healthy = [_health(p.healthy, p.total, overprovisioning) for p in priorities]
+    degraded = [_health(p.degraded, p.total, overprovisioning) for p in priorities]
+    norm = min(100, sum(healthy) + sum(degraded))
+    panic = [norm < 100 and p.total > 0 and _percent(p) < panic_threshold for p in priorities]
     if norm == 0 or all(panicking or not p.total for p, panicking in zip(priorities, panic, strict=True)):
         return _by_size(priorities, panic) if any(panic) else [Load(0, False) for _ in priorities]
-    return _by_health(health, norm, panic)
+    return _by_health(healthy, degraded, norm, panic)
+
+
+def _health(count: int, total: int, overprovisioning: int) -> int:
+    return min(100, overprovisioning * count // total) if total else 0
+
+
+def _percent(priority: PriorityHealth) -> int:
+    return 100 * priority.healthy // priority.total + 100 * priority.degraded // priority.total
 
 
 def _by_size(priorities: Sequence[PriorityHealth], panic: Sequence[bool]) -> list[Load]:
@@ -50,12 +67,19 @@ def _by_size(priorities: Sequence[PriorityHealth], panic: Sequence[bool]) -> lis
     return [Load(share, panicking) for share, panicking in zip(shares, panic, strict=True)]
 
 
-def _by_health(health: Sequence[int], norm: int, panic: Sequence[bool]) -> list[Load]:
-    shares, remaining = [], 100
+def _by_health(healthy: Sequence[int], degraded: Sequence[int], norm: int, panic: Sequence[bool]) -> list[Load]:
+    """The healthy of every priority first, then the degraded of every priority; roundings go to the first that has."""
+    first, left = _shares(healthy, norm, 100)
+    second, left = _shares(degraded, norm, left)
+    some = first if any(healthy) else second
+    some[next(number for number, value in enumerate(healthy if any(healthy) else degraded) if value)] += left
+    return [Load(*each) for each in zip(first, panic, second, strict=True)]
+
+
+def _shares(health: Sequence[int], norm: int, left: int) -> tuple[list[int], int]:
+    shares = []
     for value in health:
-        share = min(remaining, value * 100 // norm)
+        share = min(left, value * 100 // norm)
         shares.append(share)
-        remaining -= share
-    first = next(number for number, value in enumerate(health) if value)
-    shares[first] += remaining
-    return [Load(share, panicking) for share, panicking in zip(shares, panic, strict=True)]
+        left -= share
+    return shares, left
