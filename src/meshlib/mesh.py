@@ -32,8 +32,10 @@ from meshlib.dataplane.policies.stalls import Stalls
 from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import Request, request_of
 from meshlib.dataplane.state import State
+from meshlib.dataplane.status import cluster_status
 from meshlib.environment import keywords
 from meshlib.errors import ConfigError, NotReady
+from meshlib.health import HealthChecks
 from meshlib.lag import LagMonitor
 from meshlib.mirror import Mirrors
 from meshlib.model.cluster import cluster_name
@@ -69,7 +71,7 @@ class MeshStatus:
         problems: What is wrong with the configuration now, the worst first, at most ``STATUS_LIMIT``.
         not_honoured: What the objects in force ask for and do not get, at most ``STATUS_LIMIT``.
         totals: How many of both there are.
-        clusters: Clusters in use: name, active requests, retries under way, endpoints with their state.
+        clusters: Clusters in use, and how their endpoints are; see ``dataplane.status.cluster_status``.
     """
 
     version: int
@@ -177,6 +179,8 @@ class Mesh:
         seed = seed_of(worker) if worker else self.rng.getrandbits(64)
         self.state = State(told.health_changed if told is not None else None, Stalls(stall_bound), seed)
         self._lag = LagMonitor(self.state.stalls, told.lagged if told is not None else None)
+        self._checks = HealthChecks(lambda: self.prepared, self.state, clock, self.rng)
+        self.state.wake = self._checks.wake
         self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.is_ready = False
         self._told: set[Problem] = set()
@@ -217,6 +221,7 @@ class Mesh:
     async def _in_background(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(supervise(self._providers, self._states, self._feed, self._publish, self.clock))
+            tasks.create_task(self._checks.run())
             if self._keeps_time:
                 tasks.create_task(self._lag.watch_process())
 
@@ -384,7 +389,7 @@ class Mesh:
             tuple(sorted(problems, key=lambda problem: LEVELS.index(problem.level))[:STATUS_LIMIT]),
             ignored[:STATUS_LIMIT],
             {"problems": len(problems), "not_honoured": len(ignored)},
-            tuple(cluster.summary() for cluster in self.state.clusters()),
+            tuple(cluster_status(each, self.prepared.cluster(each.name), now) for each in self.state.clusters()),
         )
 
     # Transports -----------------------------------------------------------------------------------------------------

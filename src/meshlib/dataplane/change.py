@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-__all__ = ["Change", "Tell"]
+__all__ = ["Change", "Tell", "Wake"]
 
 
 class Change(Enum):
@@ -22,3 +22,6 @@ class Change(Enum):
 
 Tell = Callable[[str, str, Change], None]
 """Is told cluster, endpoint (``""`` for the cluster itself) and change; must neither raise nor wait."""
+
+Wake = Callable[[str], None]
+"""Is told the name of a cluster that wants health checks, from any thread; must neither raise nor wait."""

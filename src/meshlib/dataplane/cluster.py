@@ -12,6 +12,7 @@ from meshlib.dataplane.balancing.peak_ewma import measure
 from meshlib.dataplane.balancing.pick import Moment, Picker, is_healthy
 from meshlib.dataplane.outcome import Blame, Outcome
 from meshlib.dataplane.policies.breakers import Breakers
+from meshlib.dataplane.policies.checks import Checks
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier import Detector
 from meshlib.dataplane.policies.priorities import NONE
@@ -38,6 +39,7 @@ class PreparedCluster:
         gate: Bounds HTTP/1.1 connections; None when unlimited.
         measures: The balancer wants to know how long answers take.
         takes_reports: The balancer wants to see the load reports in answers.
+        checks: Active health checks; None where none are asked for.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class PreparedCluster:
         "_seen",
         "_window",
         "assignment",
+        "checks",
         "cluster",
         "gate",
         "measures",
@@ -72,6 +75,9 @@ class PreparedCluster:
         self._detector = Detector(detection, state, rng) if detection is not None else None
         breaker = cluster.client_policy.breaker
         self._breakers = Breakers(breaker, state) if breaker is not None else None
+        check = cluster.client_policy.health_check
+        pardons = detection is None or detection.healthy_check_returns
+        self.checks = Checks(check, state, pardons=pardons) if check is not None else None
         self.gate = self._bounded(cluster, state)
         budget = cluster.circuit_breaker.retry_budget
         self._window = state.window(budget.interval) if budget is not None and budget.interval else None
@@ -102,6 +108,10 @@ class PreparedCluster:
             self.state.pardon()
         if self._breakers is None:
             self.state.unbreak()
+        if self.checks is not None:
+            self.checks.watch(self._members, now)
+        elif self.state.checking:
+            self.state.forget_checks()
         self.refresh(rng, now)
 
     def refresh(self, rng: random.Random, now: float) -> None:
@@ -162,6 +172,8 @@ class PreparedCluster:
         """
         if self._original:
             return self.state.dynamic(self._named(request), now)
+        if self.checks is not None:
+            self.checks.used(now)
         detector = self._detector
         if detector is not None and detector.is_due(now):
             detector.sweep(now)
@@ -314,4 +326,6 @@ class PreparedCluster:
         out = sum(state.ejected_at is not None for state in self._members)
         shut = sum(state.shut for state in self._members)
         words = f"{len(self._members)} endpoints of {self.cluster.name}" + (f", {out} ejected" if out else "")
+        failing = sum(not state.health_ok for state in self._members)
+        words += f", {failing} failing health checks" if failing else ""
         return words + (f", {shut} behind an open circuit breaker" if shut else "")

@@ -95,7 +95,8 @@ def _unfit(cluster: PreparedCluster, state: EndpointState, now: float) -> str:
     if words := cluster.breaker_words(state, now):
         return words
     if not state.health_ok:
-        return "its health checks fail"
+        last = state.checked.last if state.checked is not None else ""
+        return f"its health checks fail ({last})" if last else "it waits for its first health check"
     return _HEALTH.get(state.endpoint.health, "")
 
 

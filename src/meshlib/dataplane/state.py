@@ -12,9 +12,10 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from meshlib.dataplane.change import Change, Tell
+from meshlib.dataplane.change import Change, Tell, Wake
 from meshlib.dataplane.policies.breaker import Breaker, Phase
 from meshlib.dataplane.policies.budget import Window
+from meshlib.dataplane.policies.checked import Checked
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier_rates import Results
 from meshlib.dataplane.policies.stalls import Stalls
@@ -45,6 +46,7 @@ class EndpointState:
         results: Its results since the last sweep, where rates are judged; else None.
         breaker: Its circuit breaker, once one was asked for.
         shut: Its breaker lets nothing through now.
+        checked: What active health checks know of it; None while there are none.
         health_ok: Verdict of active health checks; True while there are none.
         warm_since: When it joined, or came back into discovery, or passed its first active check; slow start counts
             from here.
@@ -58,6 +60,7 @@ class EndpointState:
         "active",
         "added_at",
         "breaker",
+        "checked",
         "consecutive_5xx",
         "consecutive_gateway",
         "consecutive_local",
@@ -92,6 +95,7 @@ class EndpointState:
         self.results: Results | None = None
         self.breaker: Breaker | None = None
         self.shut = False
+        self.checked: Checked | None = None
         self.health_ok = True
         self.reported: ReportedWeight | None = None
         self.latency: Latency | None = None
@@ -116,6 +120,8 @@ class ClusterState:
         retry_overflows: Retries that were wanted and not made, because too many were under way.
         stalls: When this process stood still.
         seed: Of this process, for its choice among very many endpoints.
+        checking: Active health checks are under way.
+        used_at: When a pick was made last, noted where there are health checks.
         health_version: Grows when an endpoint is ejected or comes back, so that every picker notices.
         next_sweep: When ejections are looked at next; None until something was reported.
         breaker: The circuit breaker of the cluster as a whole, once one was asked for.
@@ -128,9 +134,11 @@ class ClusterState:
     __slots__ = (
         "_gate",
         "_tell",
+        "_wake",
         "_window",
         "active",
         "breaker",
+        "checking",
         "endpoints",
         "health_version",
         "lock",
@@ -142,11 +150,22 @@ class ClusterState:
         "retry_overflows",
         "seed",
         "stalls",
+        "used_at",
     )
 
-    def __init__(self, name: str, tell: Tell | None = None, stalls: Stalls | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        tell: Tell | None = None,
+        stalls: Stalls | None = None,
+        seed: int = 0,
+        wake: Wake | None = None,
+    ) -> None:
         self.name = name
         self.seed = seed
+        self._wake = wake
+        self.checking = False
+        self.used_at = 0.0
         self._tell = tell
         self.stalls = stalls if stalls is not None else Stalls()
         self.members: list[EndpointState] = []
@@ -168,14 +187,35 @@ class ClusterState:
         if self._tell is not None:
             self._tell(self.name, state.key if state is not None else "", change)
 
+    def release(self, state: EndpointState) -> None:
+        """Bring an ejected endpoint back, with its counters in a row at zero; the lock is held."""
+        state.ejected_at = None
+        state.consecutive_5xx = state.consecutive_gateway = state.consecutive_local = 0
+        self.changed(Change.RETURNED, state)
+
     def pardon(self) -> None:
         """Nobody ejects any more: bring back all that are out, for no sweep will."""
         with self.lock:
             self.next_sweep = None
             for state in self.endpoints.values():
                 if state.ejected_at is not None:
-                    state.ejected_at, state.ejections = None, 0
-                    self.changed(Change.RETURNED, state)
+                    self.release(state)
+                    state.ejections = 0
+
+    def wake_checks(self) -> None:
+        """Some endpoint is to be checked now."""
+        if self._wake is not None:
+            self._wake(self.name)
+
+    def forget_checks(self) -> None:
+        """Nobody checks any more: their verdicts go with them."""
+        with self.lock:
+            self.checking = False
+            for state in self.endpoints.values():
+                state.checked = None
+                if not state.health_ok:
+                    state.health_ok = True
+                    self.changed(Change.CHECKS_PASS, state)
 
     def unbreak(self) -> None:
         """Nobody asks breakers any more: forget them."""
@@ -242,28 +282,15 @@ class ClusterState:
             if now - state.left_at >= self.KEEP and not state.active:
                 del self.endpoints[key]
 
-    def summary(self) -> dict[str, Any]:
-        """Plain values for status pages."""
-        with self.lock:
-            return {
-                "name": self.name,
-                "active": self.active,
-                "retries": self.retries,
-                "retry_overflows": self.retry_overflows,
-                "endpoints": [
-                    {"address": state.key, "active": state.active, "ejected": state.ejected_at is not None}
-                    for state in self.endpoints.values()
-                    if state.left_at is None
-                ],
-            }
-
     def after_fork(self) -> None:
         """In a forked child: what was under way is the parent's."""
         self.lock = threading.Lock()
         self.active = self.retries = 0
         self._gate = None
+        self.checking = False
         for state in self.endpoints.values():
             state.active = 0
+            state.checked, state.health_ok = None, True  # who checks begins anew with the first pick
             if state.breaker is not None and state.breaker.phase is Phase.HALF_OPEN:
                 state.breaker, state.shut = None, False  # its trials are the parent's
         if self.breaker is not None and self.breaker.phase is Phase.HALF_OPEN:
@@ -279,13 +306,15 @@ class State:
 
     Attributes:
         stalls: When this process stood still.
+        wake: Is told which clusters want health checks; None checks nothing.
     """
 
-    __slots__ = ("_clusters", "_faults", "_lock", "_seed", "_tell", "stalls")
+    __slots__ = ("_clusters", "_faults", "_lock", "_seed", "_tell", "stalls", "wake")
 
     def __init__(self, tell: Tell | None = None, stalls: Stalls | None = None, seed: int = 0) -> None:
         self._tell = tell
         self._seed = seed
+        self.wake: Wake | None = None
         self.stalls = stalls if stalls is not None else Stalls()
         self._lock = threading.Lock()
         self._clusters: dict[str, ClusterState] = {}
@@ -305,7 +334,7 @@ class State:
         with self._lock:
             state = self._clusters.get(name)
             if state is None:
-                state = self._clusters[name] = ClusterState(name, self._tell, self.stalls, self._seed)
+                state = self._clusters[name] = ClusterState(name, self._tell, self.stalls, self._seed, self.wake)
             return state
 
     def clusters(self) -> list[ClusterState]:

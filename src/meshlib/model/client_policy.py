@@ -75,7 +75,8 @@ class HealthCheck:
         port: Asked instead of the endpoint's port; 0 keeps that.
         interval: Seconds between two checks of one endpoint.
         timeout: Seconds for one check.
-        unhealthy_threshold: Failures in a row that take an endpoint out.
+        unhealthy_threshold: Checks in a row without an answer that take an endpoint out; an answer that it is not well
+            does so at once.
         healthy_threshold: Successes in a row that bring it back.
     """
 

@@ -180,6 +180,7 @@ class OutlierDetection:
         success_rate: Envoy's success-rate detection; None is off, as Istio sets it.
         failure_percentage: Envoy's failure-percentage detection; None is off, as Istio sets it.
         always_eject_one: Allow the first ejection whatever the percentage.
+        healthy_check_returns: An active health check that passes brings an ejected endpoint back at once.
 
     Source: Envoy ``OutlierDetection``; Istio ``OutlierDetection``.
     """
@@ -197,6 +198,7 @@ class OutlierDetection:
     success_rate: SuccessRate | None = None
     failure_percentage: FailurePercentage | None = None
     always_eject_one: bool = False
+    healthy_check_returns: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import ssl
 
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.model.cluster import Cluster, Discovery, Protocol
+from meshlib.model.endpoint import Endpoint
 from meshlib.transport.base import Target
 from meshlib.transport.tls import TlsContexts
 
@@ -47,6 +48,26 @@ class Targets:
         target = self._make(cluster, call, attempt, caller_tls, http2)
         state.target = (cluster, caller_tls, target)
         return target
+
+    def to(
+        self, cluster: Cluster, endpoint: Endpoint, host: str, *, port: int = 0, http2: bool | None = None
+    ) -> Target:
+        """Where something goes that is no caller's, for instance a health check.
+
+        Args:
+            cluster: What is spoken, and what TLS.
+            endpoint: Whom to dial.
+            host: TLS server name where the cluster names none.
+            port: Dialled instead of the endpoint's; 0 keeps that.
+            http2: Speak it, or not; None speaks what the cluster does.
+
+        Raises:
+            TlsUnavailable: See ``TlsContexts.get``.
+        """
+        wants_http2 = cluster.protocol is Protocol.HTTP2 if http2 is None else http2
+        context = self._contexts.get(cluster.tls, http2=wants_http2)
+        name = "" if context is None else cluster.tls.sni or host
+        return Target(endpoint.address, port or endpoint.port, wants_http2, context, name, cluster.connection_pool)
 
     def _make(
         self, cluster: Cluster, call: Call, attempt: Attempt, caller_tls: ssl.SSLContext | None, http2: bool

@@ -134,7 +134,7 @@ def _health_check(given: api.HealthCheck | None) -> model.HealthCheck | None:
         )
     if given.grpc is not None:
         return replace(check, kind=model.ProbeKind.GRPC, host=given.grpc.authority, service=given.grpc.service)
-    return check
+    return replace(check, kind=model.ProbeKind.TCP) if given.tcp is not None else None
 
 
 def _rate_limit(given: api.RateLimit | None) -> model.RateLimit | None:

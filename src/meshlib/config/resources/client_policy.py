@@ -128,7 +128,8 @@ class HealthCheck(Message):
         port: Asked instead of the endpoint's port; 0 keeps that.
         interval: Seconds between two checks of one endpoint.
         timeout: Seconds for one check.
-        unhealthy_threshold: Failures in a row that take an endpoint out.
+        unhealthy_threshold: Checks in a row without an answer that take an endpoint out; an answer that it is not well
+            (a status not expected, anything but SERVING) does so at once, as in Envoy.
         healthy_threshold: Successes in a row that bring it back.
     """
 
@@ -222,9 +223,7 @@ class ClientPolicySpec(Message):
     subsets: list[str] = Field(default_factory=list)
     circuit_breaker: CircuitBreaker | None = None
     retry_budget: ClientRetryBudget | None = None
-    health_check: Annotated[
-        HealthCheck | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.health_check")
-    ] = None
+    health_check: HealthCheck | None = None
     rate_limit: Annotated[
         RateLimit | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.rate_limit")
     ] = None

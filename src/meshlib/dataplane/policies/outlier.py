@@ -159,7 +159,7 @@ class Detector:
         wait = self._sweeps_until(state.ejected_at + self.term(state), first)
         if wait >= sweeps:
             return False
-        self.release(state)
+        self._cluster.release(state)
         state.ejections = max(0, state.ejections - (sweeps - wait - 1))
         return True
 
@@ -228,9 +228,3 @@ class Detector:
         if self.settings.always_eject_one and not out:
             return True
         return 100 * (out + 1) <= self.settings.max_ejection_percent * len(self._members)
-
-    def release(self, state: EndpointState) -> None:
-        """Bring an endpoint back, with its counters in a row at zero; the cluster's lock is held."""
-        state.ejected_at = None
-        state.consecutive_5xx = state.consecutive_gateway = state.consecutive_local = 0
-        self._cluster.changed(Change.RETURNED, state)

@@ -22,6 +22,8 @@ def write_outlier_detection(detection: OutlierDetection, made: Any) -> None:
     made.max_ejection_time.CopyFrom(duration(detection.max_ejection_time))
     if detection.max_ejection_time_jitter:
         made.max_ejection_time_jitter.CopyFrom(duration(detection.max_ejection_time_jitter))
+    if not detection.healthy_check_returns:
+        made.successful_active_health_check_uneject_host.value = False
     made.max_ejection_percent.value = detection.max_ejection_percent
     _threshold(detection.consecutive_5xx, made.consecutive_5xx, made.enforcing_consecutive_5xx)
     gateway = made.consecutive_gateway_failure
