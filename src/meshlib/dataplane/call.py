@@ -428,7 +428,7 @@ class Call:
         """The route's timeout starts after an injected delay; the caller's started with the call."""
         bound = self._bound
         self._clock_started = now
-        if self._prepared is not None:
+        if self._prepared is not None and self._prepared.counts_calls:
             self._prepared.count_call(now)
         if bound is not None and bound.timeout is not None:
             self.deadline = now + bound.timeout
@@ -469,7 +469,9 @@ class Call:
         until after the deadline stands: nobody could come back in time.
         """
         retry = self._bound.retry if self._bound is not None else None
-        if retry is None or not (outcome.retry or attempt.received) or not retry.wants(outcome, attempt.received):
+        if retry is None or not (outcome.retry & retry.bits or attempt.received):
+            return None
+        if not retry.wants(outcome, attempt.received):
             return None
         if not self.request.replayable:
             return None
@@ -505,9 +507,11 @@ class Call:
         if attempt.end():
             assert self._prepared is not None
             self._prepared.release(attempt)
-            self._give_token(attempt)
+            if attempt.token:
+                self._give_token(attempt)
             self._report(attempt, outcome, now)
-            self._current = None if self._current is attempt else self._current
+            if self._current is attempt:
+                self._current = None
             if self._observer is not None:
                 self._observer.attempt_ended(attempt, outcome, now)
 

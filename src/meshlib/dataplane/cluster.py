@@ -36,6 +36,7 @@ class PreparedCluster:
         cluster: The configuration.
         state: The live counters, kept by the cluster's name.
         assignment: The endpoints, as discovery last gave them.
+        counts_calls: A retry budget looks back and wants to hear of each call that begins.
         gate: Bounds HTTP/1.1 connections; None when unlimited.
         measures: The balancer wants to know how long answers take.
         takes_reports: The balancer wants to see the load reports in answers.
@@ -57,6 +58,7 @@ class PreparedCluster:
         "assignment",
         "checks",
         "cluster",
+        "counts_calls",
         "gate",
         "measures",
         "state",
@@ -81,6 +83,7 @@ class PreparedCluster:
         self.gate = self._bounded(cluster, state)
         budget = cluster.circuit_breaker.retry_budget
         self._window = state.window(budget.interval) if budget is not None and budget.interval else None
+        self.counts_calls = self._window is not None
         self.update(assignment, now, rng)
 
     @staticmethod

@@ -30,7 +30,7 @@ from meshlib.dataplane.reply import PathRewrite, bind_rewrite, bind_substitution
 from meshlib.dataplane.request import Request
 from meshlib.model.cluster import Cluster
 from meshlib.model.policy import RetryPolicy
-from meshlib.model.route import Forward, Redirect, Route, VirtualHost, WeightedCluster
+from meshlib.model.route import DirectResponse, Forward, Redirect, Route, VirtualHost, WeightedCluster
 from meshlib.model.tcp import TcpHost
 
 if TYPE_CHECKING:
@@ -50,9 +50,11 @@ class Destination:
         name: Cluster name, also when the cluster does not exist.
         cluster: None when host, port or subset do not exist.
         weight: Share relative to the sum.
+        changes: Whether headers, authority or path are changed at all.
     """
 
     __slots__ = (
+        "changes",
         "cluster",
         "host_rewrite",
         "name",
@@ -79,6 +81,8 @@ class Destination:
             (weighted.path_rewrite, weighted.regex_rewrite) if own else (action.path_rewrite, action.regex_rewrite)
         )
         self.path_rewrite = bind_rewrite(path, regex, route.match.path)
+        authority = (self.host_rewrite, action.host_rewrite, action.host_from_header, action.host_from_path)
+        self.changes = bool(self.request_ops or self.path_rewrite is not None or any(n is not None for n in authority))
 
 
 class BoundRoute:
@@ -100,10 +104,12 @@ class BoundRoute:
         hash_keys: Where a consistent-hash key comes from, usually nowhere.
         mirrors: Parts per million, and the rule that a copy follows: the same changes, one cluster, no retry.
         response_ops: Operations on responses made here.
+        answers: Whether some requests, or all, are answered here instead of sent.
     """
 
     __slots__ = (
         "_cumulative",
+        "answers",
         "attempt_limit",
         "clauses",
         "cors",
@@ -136,6 +142,7 @@ class BoundRoute:
         self.response_ops = header_ops.bind_ops(route.response_headers, *route.outer_response_headers, names=names)
         forwards = isinstance(route.action, Forward)
         self.cors = BoundCors(route.cors) if route.cors is not None and forwards else None
+        self.answers = self.cors is not None or isinstance(route.action, Redirect | DirectResponse)
         action = route.action
         forward = action if isinstance(action, Forward) else None
         self.faults = bind_faults(route.fault)
@@ -198,7 +205,14 @@ class BoundRoute:
         return None
 
     def rewrite(self, request: Request, destination: Destination, rng: random.Random) -> tuple[str, header_ops.Pairs]:
-        """Target and headers to send: operations, authority, path, request id, expected timeout."""
+        """Target and headers to send: operations, authority, path, request id."""
+        changes = destination.changes or self.unsent
+        target, headers = self._changed(request, destination) if changes else (request.path, list(request.raw_headers))
+        if not ((changes or request.extended) and _has_request_id(headers)):
+            headers.append((b"x-request-id", _request_id(rng)))
+        return target, headers
+
+    def _changed(self, request: Request, destination: Destination) -> tuple[str, header_ops.Pairs]:
         action = self.route.action
         assert isinstance(action, Forward)
         headers: header_ops.Pairs = list(request.raw_headers)
@@ -220,8 +234,6 @@ class BoundRoute:
             path, mark, query = target.partition("?")
             target = destination.path_rewrite(path) + mark + query
             headers.append((b"x-envoy-original-path", request.path.encode("latin-1", "replace")))
-        if not _has_request_id(headers):
-            headers.append((b"x-request-id", _request_id(rng)))
         return target, headers
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 __all__ = ["Request", "is_grpc", "request_of", "split_host"]
 
 _NEVER: dict[str, list[str]] = {}
+_X = frozenset({b"x", b"X"})
 
 
 class Request:
@@ -31,6 +32,7 @@ class Request:
     """
 
     __slots__ = (
+        "_extended",
         "_headers",
         "_repeated",
         "authority",
@@ -80,6 +82,7 @@ class Request:
         self.is_grpc = is_grpc
         self.start_time = start_time
         self._headers: dict[str, str] | None = None
+        self._extended: bool | None = None
         self._repeated: dict[str, list[str]] = _NEVER
 
     @property
@@ -92,6 +95,13 @@ class Request:
     def header(self, name: str) -> str | None:
         """The value of a header, by its lower-case name; ``:path`` and kin too."""
         return self.headers.get(name)
+
+    @property
+    def extended(self) -> bool:
+        """Whether the name of any header begins with ``x``: else none of Envoy's is there, and no request id."""
+        if self._extended is None:
+            self._extended = _has_extensions(self.raw_headers)
+        return self._extended
 
     @property
     def repeated(self) -> dict[str, list[str]]:
@@ -114,6 +124,13 @@ class Request:
         if self._repeated is _NEVER:
             self._repeated = {}
         self._repeated.setdefault(name, [before]).append(value)
+
+
+def _has_extensions(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    for name, _ in headers:
+        if name[:1] in _X:
+            return True
+    return False
 
 
 def is_grpc(content_type: bytes) -> bool:

@@ -37,7 +37,7 @@ def begin(
         request.path = normalize_path(request.path, prepared.snapshot.path_normalization)
     bound = host.find(request, rng)
     destination = bound.draw(rng) if bound is not None else None
-    if bound is not None:
+    if bound is not None and (request.is_grpc or request.extended):
         bound = bound.asked_by(request)
     call = Call(request, host.host, bound, destination, now, rng)
     if observer is not None:
@@ -46,7 +46,7 @@ def begin(
         raise call.fail(NoRoute, f"no rule of {_described(host)} matches {request.method} {request.path}", now)
     if bound.faults:
         _draw_faults(call, prepared, bound, rng)
-    if call.answer is None:
+    if bound.answers and call.answer is None:
         _answer_here(call, bound)
     if call.answer is not None:
         call.answer = fitted(call.answer, request)

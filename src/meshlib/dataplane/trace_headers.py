@@ -30,6 +30,9 @@ _FAMILIES = tuple(frozenset(family) for family in (_W3C, _B3, _DATADOG))
 TRACE_HEADERS = (REQUEST_ID, *_W3C, *_B3, *_DATADOG, *_ALONE)
 """What an application hands on from the request that it serves to those that it makes."""
 
+_MET = frozenset((*TRACE_HEADERS, b"x-envoy-attempt-count")) - {REQUEST_ID}
+"""What an attempt adds may take the place of these; a call without them is left as it is."""
+
 
 def spoken_for(pairs: Iterable[Pair]) -> set[bytes]:
     """The names in ``pairs``, in lower case, and with any header of a family all others of it."""
@@ -40,7 +43,9 @@ def spoken_for(pairs: Iterable[Pair]) -> set[bytes]:
     return names
 
 
-def without(headers: Sequence[Pair], added: Sequence[Pair]) -> list[Pair]:
+def without(headers: list[Pair], added: Sequence[Pair]) -> list[Pair]:
     """``headers`` without those that ``added`` speaks for."""
+    if not any(name.lower() in _MET for name, _ in headers):
+        return headers
     names = spoken_for(added)
     return [pair for pair in headers if pair[0].lower() not in names]

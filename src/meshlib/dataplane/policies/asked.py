@@ -53,7 +53,7 @@ class Asked(NamedTuple):
 def speaks_envoy(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether any header is one of Envoy's."""
     for name, _ in headers:
-        if name[:1] in b"xX" and name[:8].lower() == b"x-envoy-":
+        if name[:8].lower() == b"x-envoy-":
             return True
     return False
 
