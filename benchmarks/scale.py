@@ -202,18 +202,21 @@ class World:
         assert self.prepared is not None
         return self.prepared.host(host, 80) is not None
 
-    def edit(self, name: str, old: str, new: str) -> float:
-        """Milliseconds from a changed file to a request to the changed host."""
+    def edit(self, name: str, old: str, news: list[str]) -> float:
+        """Milliseconds from a changed file to a request to the changed host, the best of some changes."""
         path = self.folder / name
         text = path.read_text()
         assert old in text
-        path.write_text(text.replace(old, new))
 
         def act() -> None:
             self.publish(self.read())
             self.request(1)
 
-        return seconds(act)[0] * 1e3
+        best = float("inf")
+        for new in news:
+            path.write_text(text.replace(old, new))
+            best = min(best, seconds(act)[0] * 1e3)
+        return best
 
 
 def measure(services: int) -> dict[str, float]:
@@ -232,9 +235,11 @@ def measure(services: int) -> dict[str, float]:
         figures["first_wildcard_host_ms"] = seconds(lambda: world.look_up("x.example.com"))[0] * 1e3
         figures["first_unknown_host_ms"] = seconds(lambda: world.look_up("nowhere.invalid"))[0] * 1e3
         figures["edit_virtual_service_ms"] = world.edit(
-            "virtual-services.yaml", virtual_service(1), virtual_service(1, "2s")
+            "virtual-services.yaml", virtual_service(1), [virtual_service(1, f"{wait}s") for wait in (2, 3, 4)]
         )
-        figures["edit_endpoints_ms"] = world.edit("slices.yaml", endpoint_slice(1), endpoint_slice(1, 150))
+        figures["edit_endpoints_ms"] = world.edit(
+            "slices.yaml", endpoint_slice(1), [endpoint_slice(1, last) for last in (150, 151, 152)]
+        )
         assert not world.feed.problems
         figures["analyze_s"], found = seconds(lambda: analyze(facts.resources))
         figures["findings"] = len(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, get_args, get_origin
 
@@ -14,6 +15,7 @@ from meshlib.config.resources import load_dict, load_text
 from meshlib.config.resources.base import duration
 from meshlib.config.resources.kinds import KINDS
 from meshlib.config.resources.mesh_config import MeshConfig
+from meshlib.config.resources.yaml_lines import pieces
 from meshlib.config.validation import validate
 from meshlib.model.problem import Level
 
@@ -226,3 +228,18 @@ def test_a_mesh_keeps_the_built_in_providers_beside_its_own():
     mesh = MeshConfig.model_validate({"extensionProviders": [{"name": "envoy", "prometheus": {}}]})
     assert [provider.name for provider in mesh.extension_providers] == ["envoy", "prometheus", "stackdriver"]
     assert list(mesh.extension_providers[0].given) == ["prometheus"]
+
+
+MARK = re.compile(r"^---(?=[ \t\n\r]|$)", re.MULTILINE)
+
+
+@given(
+    st.lists(st.sampled_from(["---", "--", "-", "\n", "\r", " ", "\t", "a: 1", "----", "#"]), max_size=12).map("".join)
+)
+def test_documents_are_split_at_lines_that_start_with_three_dashes(text):
+    wanted, first = [], 1
+    for part in MARK.split(text):
+        if part.strip():
+            wanted.append((part, first))
+        first += part.count("\n")
+    assert list(pieces(text)) == wanted
