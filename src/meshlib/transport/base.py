@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -177,6 +177,10 @@ class BlockingTransport(Protocol):
         """
         ...
 
+    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
+        """Nobody is to be sent there any more: close connections to these addresses and ports as they fall idle."""
+        ...
+
     def close(self) -> None:
         """Close every connection. Idempotent."""
         ...
@@ -201,6 +205,10 @@ class CooperativeTransport(Protocol):
 
     async def leave(self, user: object) -> None:
         """``user`` is done in the running event loop; the last one out closes its connections."""
+        ...
+
+    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
+        """As ``BlockingTransport.retire``, in all event loops; from any thread, and soon."""
         ...
 
     async def aclose(self) -> None:
