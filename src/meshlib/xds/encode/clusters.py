@@ -10,10 +10,10 @@ from typing import Any
 
 from meshlib.model.cluster import Cluster, Discovery, Protocol
 from meshlib.model.endpoint import Assignment
-from meshlib.model.policy import BalancerKind, CircuitBreaker, LoadBalancer, SlowStart, TcpKeepalive
+from meshlib.model.policy import BalancerKind, CircuitBreaker, LoadBalancer, SlowStart, TcpKeepalive, TlsMode
 from meshlib.xds.encode.endpoints import load_assignment
 from meshlib.xds.encode.outlier import write_error_codes, write_outlier_detection
-from meshlib.xds.encode.tls import needs_auto_sni, write_tls
+from meshlib.xds.encode.tls import write_tls
 from meshlib.xds.encode.values import duration, extension, struct, uint32
 from meshlib.xds.messages import (
     circuit_breaker_pb2,
@@ -64,6 +64,8 @@ def cluster(cluster: Cluster, assignment: Assignment = (), *, inline: bool = Fal
 
 def _write_discovery(cluster: Cluster, assignment: Assignment, made: Any, inline: bool) -> None:
     if cluster.discovery in _DNS:
+        made.dns_refresh_rate.CopyFrom(duration(cluster.dns_refresh))
+        made.respect_dns_ttl = True
         made.type = cluster_pb2.Cluster.DiscoveryType.Value(_DNS[cluster.discovery])
         made.load_assignment.CopyFrom(load_assignment(cluster, assignment))
     elif cluster.discovery is Discovery.ORIGINAL_DST:
@@ -84,7 +86,9 @@ def _write_balancer(balancer: LoadBalancer, discovery: Discovery, made: Any) -> 
     policy = "CLUSTER_PROVIDED" if discovery is Discovery.ORIGINAL_DST else _LB_POLICY[balancer.kind]
     made.lb_policy = cluster_pb2.Cluster.LbPolicy.Value(policy)
     made.common_lb_config.healthy_panic_threshold.value = balancer.panic_ratio * 100
-    if balancer.locality_weighted:
+    if balancer.zone_aware is not None:
+        made.common_lb_config.zone_aware_lb_config.min_cluster_size.value = balancer.zone_aware.min_cluster_size
+    elif balancer.locality_weighted:
         made.common_lb_config.locality_weighted_lb_config.SetInParent()
     if balancer.kind is BalancerKind.RING_HASH:
         made.ring_hash_lb_config.minimum_ring_size.value = balancer.min_ring_size
@@ -148,16 +152,16 @@ def _http_options(cluster: Cluster) -> Any:
         common.max_connection_duration.CopyFrom(duration(pool.max_connection_duration))
     if pool.max_requests_per_connection is not None:
         common.max_requests_per_connection.value = pool.max_requests_per_connection
-    if needs_auto_sni(cluster.tls):
-        made.upstream_http_protocol_options.auto_sni = True
-        made.upstream_http_protocol_options.auto_san_validation = not cluster.tls.subject_alt_names
+    if cluster.tls.mode in (TlsMode.SIMPLE, TlsMode.MUTUAL):
+        made.upstream_http_protocol_options.auto_sni = not cluster.tls.sni
+        made.upstream_http_protocol_options.auto_san_validation = cluster.tls.verify_host
     if cluster.outlier_detection is not None:
         write_error_codes(cluster.outlier_detection.error_codes, made)
     return made
 
 
 def _write_protocol(cluster: Cluster, made: Any) -> None:
-    streams = cluster.connection_pool.max_concurrent_streams
+    streams, keepalive = cluster.connection_pool.max_concurrent_streams, cluster.connection_pool.http2_keepalive
     if cluster.protocol is Protocol.CALLER:
         where = made.use_downstream_protocol_config
         where.http_protocol_options.SetInParent()
@@ -169,6 +173,9 @@ def _write_protocol(cluster: Cluster, made: Any) -> None:
     where.http2_protocol_options.SetInParent()
     if streams is not None:
         where.http2_protocol_options.max_concurrent_streams.value = streams
+    if keepalive is not None:
+        where.http2_protocol_options.connection_keepalive.interval.CopyFrom(duration(keepalive.interval))
+        where.http2_protocol_options.connection_keepalive.timeout.CopyFrom(duration(keepalive.timeout))
 
 
 def _write_keepalive(keepalive: TcpKeepalive, made: Any) -> None:
@@ -192,5 +199,9 @@ def _write_metadata(cluster: Cluster, made: Any) -> None:
     ours: dict[str, Any] = {"external": True} if cluster.external else {}
     if cluster.protocol is Protocol.TCP:
         ours["protocol"] = "TCP"
+    if cluster.tls.refused:
+        ours["refused"] = cluster.tls.refused
+    if cluster.circuit_breaker.retry_budget is not None and cluster.circuit_breaker.retry_budget.interval:
+        ours["retry_budget_interval"] = cluster.circuit_breaker.retry_budget.interval
     if ours:
         made.metadata.filter_metadata["meshlib"].CopyFrom(struct(ours))
