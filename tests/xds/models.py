@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from meshlib.model.cluster import Cluster, Discovery, Protocol, cluster_name
@@ -19,7 +21,9 @@ from meshlib.model.policy import (
     HashKey,
     Http2KeepAlive,
     LoadBalancer,
+    LoadReports,
     OutlierDetection,
+    PeakEwma,
     RetryBudget,
     RetryPolicy,
     SlowStart,
@@ -103,8 +107,11 @@ KEYS = st.one_of(
     ),
 )
 RETRIES = st.builds(
-    lambda base, **given: RetryPolicy(base=base / 1000, cap=base * 10 / 1000, **given),
+    lambda base, cap, **given: RetryPolicy(
+        base=base / 1000, cap=base * 10 / 1000, reset_cap=cap if given["reset_headers"] else 300.0, **given
+    ),
     st.integers(1, 999),
+    SECONDS,
     attempts=st.integers(1, 9),
     retry_on=st.frozensets(st.sampled_from(["5xx", "reset", "unavailable"]), min_size=1),
     retriable_status_codes=st.frozensets(st.integers(200, 599), max_size=2),
@@ -115,6 +122,7 @@ RETRIES = st.builds(
     host_selection_attempts=st.integers(1, 9),
     remote_localities=st.booleans(),
     reset_headers=some(st.tuples(HEADERS, st.booleans())),
+    hedge_on_per_try_timeout=st.booleans(),
 )
 HOSTS = st.sampled_from(["a.example.com", "b:80"])
 
@@ -260,6 +268,14 @@ NAMED = st.builds(
     lambda endpoint: (LocalityEndpoints((endpoint,), Locality()),),
     endpoints(Locality(), st.sampled_from([("db.example.com", 80), ("10.0.0.1", 80)])),
 )
+REPORTS = st.builds(
+    LoadReports,
+    SECONDS,
+    SECONDS,
+    st.integers(100, 9999).map(lambda milliseconds: milliseconds / 1000),
+    st.sampled_from([0.0, 1.5]),
+    some(st.just("named_metrics.queue")),
+)
 SLOW = st.builds(SlowStart, SECONDS, QUARTERS, st.sampled_from([0.5, 1.0, 2.0]))
 
 
@@ -269,11 +285,21 @@ def balancers(draw, original, overprovisioning):
     kind = BalancerKind.PASSTHROUGH if original else draw(st.sampled_from(kinds))
     given = {}
     if kind is BalancerKind.RING_HASH:
-        given["min_ring_size"] = draw(st.integers(1, 8_388_608))
+        given["min_ring_size"] = draw(st.integers(1, 9999))
+        given["max_ring_size"] = draw(st.integers(9999, 8_388_608))
+    if kind.hashes:
+        given["hash_balance_factor"] = draw(st.sampled_from([0, 101, 150]))
     if kind is BalancerKind.MAGLEV:
         given["table_size"] = draw(st.sampled_from([13, 65537, 5_000_011]))
-    if kind in (BalancerKind.ROUND_ROBIN, BalancerKind.LEAST_REQUEST):
+    if kind in (BalancerKind.ROUND_ROBIN, BalancerKind.LEAST_REQUEST, BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN):
         given["slow_start"] = draw(optional(SLOW))
+    if kind is BalancerKind.LEAST_REQUEST:
+        given["choice_count"] = draw(st.integers(2, 9))
+        given["active_request_bias"] = draw(st.sampled_from([0.0, 1.0, 1.5]))
+    if kind is BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN:
+        given["load_reports"] = draw(REPORTS)
+    if kind is BalancerKind.PEAK_EWMA:
+        given["peak_ewma"] = draw(st.builds(PeakEwma, SECONDS, SECONDS))
     zone = draw(optional(st.builds(ZoneAware, st.integers(0, 9))))
     weighted = zone is None and draw(st.booleans())
     if kind is BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN:
@@ -284,6 +310,8 @@ def balancers(draw, original, overprovisioning):
         locality_weighted=weighted,
         zone_aware=zone,
         overprovisioning=overprovisioning,
+        subset_size=draw(st.integers(0, 9)),
+        fail_on_panic=draw(st.booleans()),
         **given,
     )
 
@@ -388,7 +416,7 @@ def clusters(draw):
         draw(BREAKERS),
         draw(optional(OUTLIERS)),
         draw(pools(Protocol.HTTP1 if plain else protocol)),
-        draw(tls()),
+        replace(draw(tls()), refused=draw(st.sampled_from(["", "no way to an identity"]))),
         draw(st.integers(0, 65535)) if original else 0,
         draw(NAMES),
         draw(st.booleans()),

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from meshlib.model.policy import BalancerKind, LoadBalancer, SlowStart, ZoneAware
+from meshlib.model.policy import BalancerKind, LoadBalancer, LoadReports, PeakEwma, SlowStart, ZoneAware
 from meshlib.xds.decode.findings import Place
-from meshlib.xds.decode.values import duration, optional_uint, unpack
+from meshlib.xds.decode.values import duration, metadata, optional_duration, optional_uint, unpack
 from meshlib.xds.messages import (
     client_side_weighted_round_robin_pb2,
     cluster_pb2,
@@ -47,6 +47,7 @@ _GRPC = {BalancerKind.ROUND_ROBIN, BalancerKind.RING_HASH, BalancerKind.LEAST_RE
 _LARGEST_RING = 8_388_608
 _LARGEST_TABLE = 5_000_011
 _DEEPEST = 16
+_MOST_GRPC_CHOICES = 10
 
 
 def balancer(cluster: Any, at: Place) -> LoadBalancer:
@@ -55,7 +56,19 @@ def balancer(cluster: Any, at: Place) -> LoadBalancer:
         found = _of_list(cluster.load_balancing_policy, at.field("load_balancing_policy"), 0)
     else:
         found = _of_enum(cluster, at)
-    return _with_common(found, cluster.common_lb_config, at.field("common_lb_config"))
+    found = _with_common(found, cluster.common_lb_config, at.field("common_lb_config"))
+    return _with_ours(found, metadata(cluster, "meshlib"))
+
+
+def _with_ours(found: LoadBalancer, ours: dict[str, Any]) -> LoadBalancer:
+    """What only meshlib's own control plane says, beside what Envoy would do instead."""
+    if "peak_ewma" in ours:
+        times = ours["peak_ewma"]
+        ewma = PeakEwma(float(times["decay"]), float(times["initial"]))
+        found = replace(found, kind=BalancerKind.PEAK_EWMA, peak_ewma=ewma)
+    if "subset_size" in ours:
+        found = replace(found, subset_size=int(ours["subset_size"]))
+    return replace(found, fail_on_panic=True) if ours.get("fail_on_panic") is True else found
 
 
 def _of_enum(cluster: Any, at: Place) -> LoadBalancer:
@@ -103,11 +116,11 @@ def _of_extension(message: Any, at: Place, depth: int) -> LoadBalancer:
         return _ring(message, at)
     if kind is BalancerKind.MAGLEV:
         return _maglev(message, at)
+    if kind is BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN:
+        return _client_side(message, at)
     found = _least_request(message, at) if kind is BalancerKind.LEAST_REQUEST else LoadBalancer(kind)
     if kind is BalancerKind.ROUND_ROBIN:
         found = replace(found, slow_start=_slow_start(message, at))
-    if kind is BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN:
-        at.only(message, set())
     config = getattr(message, "locality_lb_config", None)
     weighted = config is not None and config.HasField("locality_weighted_lb_config")
     return replace(found, locality_weighted=weighted)
@@ -121,7 +134,7 @@ def _ring(config: Any, at: Place) -> LoadBalancer:
         at.error(f"ring sizes {least} to {most} are not within 1..{_LARGEST_RING}")
     if "MURMUR" in type(config).HashFunction.Name(config.hash_function):
         at.field("hash_function").error("only XX_HASH is known")
-    return LoadBalancer(BalancerKind.RING_HASH, min_ring_size=least)
+    return LoadBalancer(BalancerKind.RING_HASH, min_ring_size=least, max_ring_size=most)
 
 
 def _maglev(config: Any, at: Place) -> LoadBalancer:
@@ -134,13 +147,43 @@ def _maglev(config: Any, at: Place) -> LoadBalancer:
 
 
 def _least_request(config: Any, at: Place) -> LoadBalancer:
-    at.only(config, {"choice_count", "slow_start_config", "locality_lb_config"})
-    choices = optional_uint(config, "choice_count")
-    if choices is not None and choices < 2:
+    at.only(config, {"choice_count", "active_request_bias", "slow_start_config", "locality_lb_config"})
+    given = optional_uint(config, "choice_count")
+    choices = 2 if given is None else given
+    if choices < 2:
         at.field("choice_count").error("must be at least 2")
-    if choices is not None and choices > 2:
-        at.ignored("choice_count")
-    return LoadBalancer(BalancerKind.LEAST_REQUEST, slow_start=_slow_start(config, at))
+    bias = config.active_request_bias.default_value if config.HasField("active_request_bias") else 1.0
+    return LoadBalancer(
+        BalancerKind.LEAST_REQUEST,
+        slow_start=_slow_start(config, at),
+        choice_count=min(choices, _MOST_GRPC_CHOICES) if at.is_grpc else choices,
+        active_request_bias=bias,
+    )
+
+
+def _client_side(config: Any, at: Place) -> LoadBalancer:
+    known = {"blackout_period", "weight_expiration_period", "weight_update_period", "error_utilization_penalty"}
+    at.only(config, {*known, "metric_names_for_computing_utilization", "slow_start_config"})
+    update = _seconds(config, "weight_update_period", 1.0, at)
+    penalty = config.error_utilization_penalty.value if config.HasField("error_utilization_penalty") else 1.0
+    if penalty < 0:
+        at.field("error_utilization_penalty").error("must not be negative")
+    return LoadBalancer(
+        BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN,
+        slow_start=_slow_start(config, at),
+        load_reports=LoadReports(
+            _seconds(config, "blackout_period", 10.0, at),
+            _seconds(config, "weight_expiration_period", 180.0, at),
+            max(0.1, update),
+            penalty,
+            tuple(config.metric_names_for_computing_utilization),
+        ),
+    )
+
+
+def _seconds(config: Any, name: str, default: float, at: Place) -> float:
+    given = optional_duration(config, name, at)
+    return default if given is None else given
 
 
 def _slow_start(config: Any, at: Place) -> SlowStart | None:
@@ -153,17 +196,24 @@ def _slow_start(config: Any, at: Place) -> SlowStart | None:
 
 
 def _with_common(found: LoadBalancer, common: Any, at: Place) -> LoadBalancer:
-    at.only(
-        common,
-        {"healthy_panic_threshold", "locality_weighted_lb_config", "zone_aware_lb_config", "update_merge_window"},
-    )
+    known = {"healthy_panic_threshold", "locality_weighted_lb_config", "zone_aware_lb_config"}
+    at.only(common, {*known, "update_merge_window", "consistent_hashing_lb_config"})
     panic = common.healthy_panic_threshold.value if common.HasField("healthy_panic_threshold") else 50.0
     kind = common.WhichOneof("locality_config_specifier")
-    zone = None
-    if kind == "zone_aware_lb_config":
-        config, place = common.zone_aware_lb_config, at.field("zone_aware_lb_config")
-        place.only(config, {"min_cluster_size"})
-        size = optional_uint(config, "min_cluster_size")
-        zone = ZoneAware(6 if size is None else size)
-    weighted = found.locality_weighted or kind == "locality_weighted_lb_config" or at.is_grpc
-    return replace(found, panic_ratio=0.0 if at.is_grpc else panic / 100, locality_weighted=weighted, zone_aware=zone)
+    zone = _zone_aware(common.zone_aware_lb_config, at) if kind == "zone_aware_lb_config" else None
+    bounded, place = common.consistent_hashing_lb_config, at.field("consistent_hashing_lb_config")
+    place.only(bounded, {"hash_balance_factor"})
+    return replace(
+        found,
+        panic_ratio=0.0 if at.is_grpc else panic / 100,
+        locality_weighted=found.locality_weighted or kind == "locality_weighted_lb_config" or at.is_grpc,
+        zone_aware=zone,
+        hash_balance_factor=optional_uint(bounded, "hash_balance_factor") or 0,
+        fail_on_panic=zone is not None and common.zone_aware_lb_config.fail_traffic_on_panic,
+    )
+
+
+def _zone_aware(config: Any, at: Place) -> ZoneAware:
+    at.field("zone_aware_lb_config").only(config, {"min_cluster_size", "fail_traffic_on_panic"})
+    size = optional_uint(config, "min_cluster_size")
+    return ZoneAware(6 if size is None else size)
