@@ -344,6 +344,7 @@ OUTLIERS = st.builds(
     success_rate=optional(SUCCESS),
     failure_percentage=optional(FAILURES),
     always_eject_one=st.booleans(),
+    healthy_check_returns=st.booleans(),
 )
 KEEPALIVES = st.builds(TcpKeepalive, *[optional(st.integers(1, 999)) for _ in range(3)])
 

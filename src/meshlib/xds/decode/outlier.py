@@ -13,7 +13,7 @@ from meshlib.xds.decode.values import optional_duration, optional_uint
 
 __all__ = ["error_codes", "outlier_detection"]
 
-_IGNORED = {"successful_active_health_check_uneject_host", "monitors"}
+_IGNORED = {"monitors"}
 
 
 def outlier_detection(message: Any, codes: frozenset[int], at: Place) -> OutlierDetection:
@@ -49,6 +49,7 @@ def outlier_detection(message: Any, codes: frozenset[int], at: Place) -> Outlier
         success_rate=_success_rate(number),
         failure_percentage=_failure_percentage(number),
         always_eject_one=message.always_eject_one_host.value or at.is_grpc,
+        healthy_check_returns=bool(number("successful_active_health_check_uneject_host", 1)),
     )
 
 
