@@ -9,23 +9,26 @@ from __future__ import annotations
 import errno
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from meshlib.clock import Clock
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.outcome import Failure, Outcome
+from meshlib.dataplane.reply import LocalReply
 from meshlib.errors import ConnectFailure, DeadlineExceeded, MeshError, NotSent
 from meshlib.model.policy import BalancerKind
 from meshlib.outgoing import Outgoing
 from meshlib.replay import AsyncReplay, Replay, ReplayMemory
 from meshlib.transport.base import (
     BlockingTransport,
+    BreakOff,
     CooperativeTransport,
     WireError,
     WireRequest,
     WireResponse,
 )
+from meshlib.transport.injected import InjectedBody
 from meshlib.transport.targets import Targets
 from meshlib.transport.tls import TlsUnavailable
 
@@ -185,6 +188,18 @@ class _Base:
         call.settle_answer(self.clock.now())
         return self.faces.response(reply.status, headers=headers, content=reply.body, extensions=_note(call))
 
+    def answer_injected(self, answer: LocalReply) -> WireResponse:
+        """The reply of an endpoint that an injected fault stands for."""
+        return WireResponse(answer.status, list(answer.headers), InjectedBody(answer.body))
+
+    def parts(self, given: Outgoing) -> tuple[Any, ...]:
+        """What another exchange, of ``given``, is made of."""
+        return given, self.faces, self._targets, self.clock, self._tls, self._http2, self._memory
+
+    def _give_own(self, branch: _Base) -> None:
+        """What changes from one attempt to the next is each branch's own."""
+        branch.call, branch.timeouts = self.call, replace(self.timeouts)
+
     def wire_request(self, call: Call, attempt: Attempt) -> WireRequest:
         """What goes on the wire for this attempt."""
         target, headers = call.head(attempt)
@@ -245,6 +260,7 @@ class CallExchange(_Base):
     """One call on the blocking path."""
 
     replay: Replay | None = None
+    _break_off: BreakOff | None = None
 
     def __init__(self, transport: BlockingTransport, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -256,8 +272,21 @@ class CallExchange(_Base):
         if self.given.streamed:
             self.replay = self.replay or Replay(self.request.stream, call.request, self._memory)
             wire.body = self.replay.pieces(call.count_sent)
+        wire.break_off = self._break_off
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
         return self._transport.send(target, wire)
+
+    def branch(self) -> Self:
+        """See ``Exchange.branch``."""
+        branch = type(self)(self._transport, *self.parts(self.given))
+        self._give_own(branch)
+        branch._break_off = BreakOff()
+        return branch
+
+    def break_off(self) -> None:
+        """See ``Exchange.break_off``."""
+        if self._break_off is not None:
+            self._break_off()
 
     def discard(self, reply: WireResponse) -> None:
         """Close a reply that is given up."""
@@ -286,6 +315,12 @@ class AsyncCallExchange(_Base):
             wire.body = self.replay.pieces(call.count_sent, self.timeouts, self.clock.now)
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
         return await self._transport.send(target, wire)
+
+    def branch(self) -> Self:
+        """See ``AsyncExchange.branch``."""
+        branch = type(self)(self._transport, *self.parts(self.given))
+        self._give_own(branch)
+        return branch
 
     async def discard(self, reply: WireResponse) -> None:
         """Close a reply that is given up."""

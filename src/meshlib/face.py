@@ -16,7 +16,8 @@ from meshlib.dataplane.call import Call
 from meshlib.dataplane.drivers import blocking, cooperative
 from meshlib.exchange import AsyncCallExchange, CallExchange, Faces, translated
 from meshlib.mesh import MeshSource, as_mesh
-from meshlib.outgoing import Built, Outgoing
+from meshlib.outgoing import Built, Outgoing, Whole
+from meshlib.replay import AsyncReplay, Replay
 from meshlib.transport.cooperative import running_loop
 from meshlib.transport.targets import Targets
 from meshlib.transport.tls import TlsContexts
@@ -94,7 +95,7 @@ class BlockingFace(_Face):
             return None
         exchange = kind(self._transport or mesh.blocking, *parts)
         exchange.call = call
-        if call.mirrors:
+        if call.mirrors and not given.streamed:
             self._mirror(call, parts)
         return exchange
 
@@ -107,7 +108,15 @@ class BlockingFace(_Face):
             raise translated(error, self._faces, exchange.request) from error.__cause__
         finally:
             if exchange.replay is not None:
-                exchange.replay.release()
+                self._let_go(exchange, exchange.replay)
+
+    def _let_go(self, exchange: CallExchange, replay: Replay) -> None:
+        """The call is decided: its body is kept no longer; one that was sent whole is copied to the mirrors."""
+        content, call = replay.content(), exchange.call
+        replay.release()
+        if content is not None and call is not None and call.mirrors:
+            given = Whole(exchange.given, content)
+            self._mirror(call, exchange.parts(given))
 
     def _mirror(self, call: Call, parts: tuple[Any, ...]) -> None:
         mesh = self.mesh
@@ -153,7 +162,7 @@ class CooperativeFace(_Face):
             return None
         exchange = kind(self._transport or mesh.cooperative, *parts)
         exchange.call = call
-        if call.mirrors:
+        if call.mirrors and not given.streamed:
             self._mirror(call, parts)
         return exchange
 
@@ -166,7 +175,15 @@ class CooperativeFace(_Face):
             raise translated(error, self._faces, exchange.request) from error.__cause__
         finally:
             if exchange.replay is not None:
-                exchange.replay.release()
+                self._let_go(exchange, exchange.replay)
+
+    def _let_go(self, exchange: AsyncCallExchange, replay: AsyncReplay) -> None:
+        """See ``BlockingFace._let_go``."""
+        content, call = replay.content(), exchange.call
+        replay.release()
+        if content is not None and call is not None and call.mirrors:
+            given = Whole(exchange.given, content)
+            self._mirror(call, exchange.parts(given))
 
     def _mirror(self, call: Call, parts: tuple[Any, ...]) -> None:
         mesh = self.mesh

@@ -25,7 +25,6 @@ from meshlib.config.validation import mesh_config_given
 from meshlib.dataplane.balancing.subsetting import seed_of
 from meshlib.dataplane.connections import target_of
 from meshlib.dataplane.decision import Decision
-from meshlib.dataplane.departed import departed
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.explain import explain
 from meshlib.dataplane.explain_connection import explain_connection
@@ -73,6 +72,8 @@ class MeshStatus:
         not_honoured: What the objects in force ask for and do not get, at most ``STATUS_LIMIT``.
         totals: How many of both there are.
         clusters: Clusters in use, and how their endpoints are; see ``dataplane.status.cluster_status``.
+        mirrors: Copies of requests: running, sent, failed, dropped.
+        replay_bytes: Bytes kept now of request bodies that can be taken only once.
     """
 
     version: int
@@ -81,6 +82,8 @@ class MeshStatus:
     not_honoured: tuple[Problem, ...]
     totals: dict[str, int]
     clusters: tuple[dict[str, Any], ...]
+    mirrors: dict[str, int]
+    replay_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -91,6 +94,8 @@ class MeshStatus:
             "not_honoured": [problem.to_dict() for problem in self.not_honoured],
             "totals": dict(self.totals),
             "clusters": list(self.clusters),
+            "mirrors": dict(self.mirrors),
+            "replay_bytes": self.replay_bytes,
         }
 
 
@@ -249,8 +254,6 @@ class Mesh:
         with self._published:
             self.is_ready = True
             self._published.notify_all()
-        if snapshot is not None:
-            self._retire()
 
     def _log(self, problems: Sequence[Problem]) -> None:
         """Each new finding in a line; of very many the first."""
@@ -258,13 +261,6 @@ class Mesh:
             _LOG.warning("%s", problem)
         if len(problems) > STATUS_LIMIT:
             _LOG.warning("%d more problems of the configuration: see mesh.problems", len(problems) - STATUS_LIMIT)
-
-    def _retire(self) -> None:
-        """Let go of connections to endpoints that are gone; what runs there runs on."""
-        gone = departed(self.state, self.prepared, self.clock.now())
-        for transport in (self._blocking, self._cooperative) if gone else ():
-            if transport is not None:
-                transport.retire(gone)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -400,6 +396,8 @@ class Mesh:
             ignored[:STATUS_LIMIT],
             {"problems": len(problems), "not_honoured": len(ignored)},
             tuple(cluster_status(each, self.prepared.cluster(each.name), now) for each in self.state.clusters()),
+            self.mirrors.summary(),
+            self.replays.used,
         )
 
     # Transports -----------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+
+from meshlib.dataplane.drivers.workers import Workers
 
 __all__ = ["Mirrors"]
 
@@ -25,26 +26,22 @@ class Mirrors:
     Attributes:
         limit: How many may be under way.
         running: How many are.
+        sent: How many were answered, whatever the answer.
+        failed: How many were not.
         dropped: How many were not sent because of the limit.
     """
 
     def __init__(self, limit: int = 64) -> None:
         self.limit = limit
-        self.running = 0
-        self.dropped = 0
+        self.running = self.sent = self.failed = self.dropped = 0
         self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers = Workers("meshlib-mirror", _WORKERS)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def in_thread(self, send: Callable[[], None]) -> None:
         """Have ``send`` run in a thread soon, or not at all."""
-        if not self._enter():
-            return
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_WORKERS, "meshlib-mirror")
-            pool = self._pool
-        pool.submit(self._run, send).add_done_callback(self._leave)
+        if self._enter():
+            self._workers.run(partial(self._run, send))
 
     def in_task(self, send: Callable[[], Awaitable[None]]) -> None:
         """Have ``send`` run as a task of the running event loop, or not at all."""
@@ -55,19 +52,23 @@ class Mirrors:
         except RuntimeError:
             import trio
 
-            trio.lowlevel.spawn_system_task(self._arun_and_leave, send)
+            trio.lowlevel.spawn_system_task(self._arun, send)
             return
         task = loop.create_task(self._arun(send))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self._leave)
+
+    def summary(self) -> dict[str, int]:
+        """Plain values for status pages."""
+        with self._lock:
+            return {"running": self.running, "sent": self.sent, "failed": self.failed, "dropped": self.dropped}
 
     def close(self) -> None:
         """Forget what has not begun."""
+        forgotten = self._workers.forget()
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+            self.running -= forgotten
+            self.dropped += forgotten
 
     def _enter(self) -> bool:
         with self._lock:
@@ -77,26 +78,32 @@ class Mirrors:
             self.running += 1
             return True
 
-    def _leave(self, _: Any) -> None:
+    def _leave(self, error: BaseException | None) -> None:
         with self._lock:
             self.running -= 1
+            if error is None:
+                self.sent += 1
+            else:
+                self.failed += 1
+        if error is not None:
+            _LOG.debug("a mirrored request failed: %s", error)
 
-    @staticmethod
-    def _run(send: Callable[[], None]) -> None:
+    def _run(self, send: Callable[[], None]) -> None:
+        failed: BaseException | None = None
         try:
             send()
         except Exception as error:
-            _LOG.debug("a mirrored request failed: %s", error)
+            failed = error
+        self._leave(failed)
 
-    @staticmethod
-    async def _arun(send: Callable[[], Awaitable[None]]) -> None:
+    async def _arun(self, send: Callable[[], Awaitable[None]]) -> None:
+        failed: BaseException | None = None
         try:
             await send()
         except Exception as error:
-            _LOG.debug("a mirrored request failed: %s", error)
-
-    async def _arun_and_leave(self, send: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await self._arun(send)
+            failed = error
+        except BaseException as error:
+            failed = error
+            raise
         finally:
-            self._leave(None)
+            self._leave(failed)

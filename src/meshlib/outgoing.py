@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from meshlib.clock import wall
@@ -88,6 +89,22 @@ class Built:
             is_grpc=grpc,
             start_time=wall(),
         )
+
+
+class Whole:
+    """A request whose body was a stream and is at hand now, for copies."""
+
+    __slots__ = ("content", "core", "method", "request", "timeouts")
+
+    streamed = upgrades = False
+    trace = None
+
+    def __init__(self, given: Outgoing, content: bytes) -> None:
+        self.core = given.core
+        self.method = given.method
+        self.request = given.request
+        self.content: bytes | None = content
+        self.timeouts = replace(given.timeouts)
 
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})

@@ -142,19 +142,15 @@ class AsyncReplay(_Kept):
         self._source = source
         self._rest: AsyncIterator[bytes] | None = None
 
-    async def pieces(
+    def pieces(
         self, count: Callable[[int], None], timeouts: Timeouts, now: Callable[[], float]
     ) -> AsyncIterator[bytes]:
         """See ``Replay.pieces``; ``timeouts.deadline`` bounds the source, on the clock ``now``."""
-        for piece in list(self._pieces):
-            count(len(piece))
-            yield piece
-        while not self._ended:
-            taken = await self._until(timeouts.deadline, now)
-            if taken is None:
-                return
-            count(len(taken))
-            yield taken
+        return _Pieces(self, list(self._pieces), count, timeouts, now)
+
+    async def take(self, deadline: float | None, now: Callable[[], float]) -> bytes | None:
+        """What the source has next, None at its end."""
+        return None if self._ended else await self._until(deadline, now)
 
     async def _until(self, deadline: float | None, now: Callable[[], float]) -> bytes | None:
         if deadline is None:
@@ -175,4 +171,34 @@ class AsyncReplay(_Kept):
             self.release()
             raise
         self._keep(piece)
+        return piece
+
+
+class _Pieces:
+    """A body from its beginning; no generator, since one that an attempt leaves unfinished would have to be closed."""
+
+    def __init__(
+        self,
+        replay: AsyncReplay,
+        kept: list[bytes],
+        count: Callable[[int], None],
+        timeouts: Timeouts,
+        now: Callable[[], float],
+    ) -> None:
+        self._replay = replay
+        self._kept = iter(kept)
+        self._count = count
+        self._timeouts = timeouts
+        self._now = now
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = next(self._kept, None)
+        if piece is None:
+            piece = await self._replay.take(self._timeouts.deadline, self._now)
+        if piece is None:
+            raise StopAsyncIteration
+        self._count(len(piece))
         return piece

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -93,12 +95,12 @@ def _async(colour, mesh, wire):
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_no_copy_at_zero_percent_or_to_nowhere_or_of_a_stream(colour, mesh):
+def test_no_copy_at_zero_percent_or_to_nowhere_or_of_a_stream_too_long_to_keep(colour, mesh):
     wire = ScriptedTransport()
     colour.send(mesh, "GET", "http://svc/never", wire)
     colour.send(mesh, "GET", "http://svc/nowhere", wire)
     if colour.run == "threads":
-        colour.send(mesh, "POST", "http://svc/always", wire, content=iter([b"once"]))
+        colour.send(mesh, "POST", "http://svc/always", wire, content=iter([b"x" * 65537]))
     settled(mesh)
     assert set(wire.seen) == {"10.0.0.1:80"}
 
@@ -113,3 +115,35 @@ def test_what_comes_beyond_the_limit_is_dropped():
     while mirrors.running:
         assert time.monotonic() < ends
     mirrors.close()
+
+
+ASKED = {"x-envoy-retry-on": "5xx", "x-envoy-upstream-rq-timeout-ms": "5000"}
+
+
+@pytest.mark.parametrize("colour", [COLOURS[0]])
+def test_a_copy_is_sent_what_the_call_sends_and_is_not_retried(colour, mesh):
+    wire = ScriptedTransport({"10.0.0.2:80": [503]})
+    assert colour.send(mesh, "GET", "http://svc/always/x", wire, headers=ASKED).status_code == 200
+    settled(mesh)
+    assert wire.seen.count("10.0.0.2:80") == 1
+    for request in wire.requests:
+        sent = {name.lower(): value for name, value in request.headers}
+        assert not sent.keys() & {name.encode() for name in ASKED}
+        assert int(sent[b"x-envoy-expected-rq-timeout-ms"]) <= 5000
+    assert mesh.status().mirrors == {"running": 0, "sent": 1, "failed": 0, "dropped": 0}
+
+
+def test_a_copy_that_never_ends_holds_up_neither_the_call_nor_the_end_of_the_process():
+    program = """
+import subprocess
+import sys
+import threading
+from meshlib.mirror import Mirrors
+mirrors = Mirrors()
+for _ in range(20):
+    mirrors.in_thread(lambda: threading.Event().wait())
+mirrors.close()
+print(mirrors.running, mirrors.dropped)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+    assert done.stdout.split() == ["8", "12"], done.stderr

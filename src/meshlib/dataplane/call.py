@@ -17,106 +17,31 @@ called at any moment and any number of times. Nothing here waits.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.dataplane import headers as header_ops
 from meshlib.dataplane import timeout_headers, trace_headers
+from meshlib.dataplane.attempt import Attempt, Injection
 from meshlib.dataplane.events import CallObserver
 from meshlib.dataplane.outcome import Failure, Outcome
+from meshlib.dataplane.policies.hedge import Hedging
 from meshlib.dataplane.policies.priorities import NONE, PreviousPriorities
 from meshlib.dataplane.reply import LocalReply
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.state import EndpointState
 from meshlib.errors import DeadlineExceeded, MeshError, NoHealthyUpstream, Overflow
 from meshlib.model.cluster import Cluster
-from meshlib.model.endpoint import Endpoint
 from meshlib.model.route import Route, VirtualHost
 
 if TYPE_CHECKING:
     from meshlib.dataplane.cluster import PreparedCluster
-    from meshlib.dataplane.policies.gate import Gate, Ticket
     from meshlib.dataplane.prepared import BoundRoute, Destination
     from meshlib.dataplane.state import State
 
-__all__ = ["Attempt", "Call"]
+__all__ = ["Attempt", "Call", "Injection"]
 
 ErrorT = TypeVar("ErrorT", bound=MeshError)
-
-_COUNTS = [str(number).encode() for number in range(32)]
-
-
-class Attempt:
-    """One try of a call at one endpoint.
-
-    Attributes:
-        number: 1 for the first try.
-        state: Live state of the picked endpoint.
-        cluster: The cluster it belongs to.
-        deadline: Moment at which response headers must be there, or None; the tighter of per-try and overall.
-        deadline_is_overall: Which of the two it is.
-        idle_limit: Seconds without a byte that it may last, or None.
-        headers: Added to the request of this attempt only: attempt count, trace context.
-        started: When it was begun.
-        gate: What the driver has to pass before sending, or None.
-        ticket: The place in that gate while waiting or inside, or None.
-        trial: The number of a circuit breaker's trial, 0 where it is none.
-        token: It is a retry or a hedge, and holds a place among those that may be under way.
-        reported: Whether the cluster's detectors have heard of it.
-        received: The response's headers as they came, for policies that read them; empty until then.
-        note: Room for the observer's own.
-        outcome: Its classification, once known.
-    """
-
-    __slots__ = (
-        "_ended",
-        "cluster",
-        "deadline",
-        "deadline_is_overall",
-        "gate",
-        "headers",
-        "idle_limit",
-        "note",
-        "number",
-        "outcome",
-        "received",
-        "reported",
-        "started",
-        "state",
-        "ticket",
-        "token",
-        "trial",
-    )
-
-    def __init__(self, number: int, state: EndpointState, cluster: Cluster, now: float, gate: Gate | None) -> None:
-        self.number = number
-        self.state = state
-        self.cluster = cluster
-        self.started = now
-        self.gate = gate
-        self.ticket: Ticket | None = None
-        self.token = False
-        self.reported = False
-        self.trial = 0
-        self.received: header_ops.Pairs = []
-        self.note: object = None
-        self.deadline: float | None = None
-        self.deadline_is_overall = True
-        self.idle_limit: float | None = None
-        self.outcome: Outcome | None = None
-        self.headers: header_ops.Pairs = [(b"x-envoy-attempt-count", _COUNTS[min(number, 31)])]
-        self._ended = False
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """The picked endpoint, as discovery describes it now."""
-        return self.state.endpoint
-
-    def end(self) -> bool:
-        """Mark as over; False when it was over already."""
-        if self._ended:
-            return False
-        self._ended = True
-        return True
 
 
 class Call:
@@ -131,6 +56,8 @@ class Call:
         started: When the call was begun.
         deadline: Moment at which everything must be over, the body included, or None.
         hash_key: For consistent hashing, or None.
+        hedge: How its attempts may run side by side; None lets one follow the other.
+        draw_fault: Draws the fault of an attempt, where faults count as answers of the endpoint; else None.
         cookies: ``Set-Cookie`` values that keep a generated key.
         outcome: Classification of the last settled attempt.
         hedges: How many of them were begun beside another that was slow.
@@ -161,8 +88,10 @@ class Call:
         "deadline",
         "delay",
         "destination",
+        "draw_fault",
         "error_status",
         "hash_key",
+        "hedge",
         "hedges",
         "host",
         "outcome",
@@ -191,6 +120,8 @@ class Call:
         self.started = now
         self.deadline: float | None = None
         self.hash_key: int | None = None
+        self.hedge: Hedging | None = None
+        self.draw_fault: Callable[[Call], Injection | None] | None = None
         self.cookies: tuple[bytes, ...] = ()
         self.outcome: Outcome | None = None
         self.error_status = 0
@@ -255,9 +186,9 @@ class Call:
             self._flags = f"{self._flags},{flag}" if self._flags else flag
 
     def hold_faults(self, state: State, number: int) -> None:
-        """So many injected faults are under way until this call is over."""
+        """So many more injected faults are under way until this call is over."""
         state.count_faults(number)
-        self._faults = (state, number)
+        self._faults = (state, number + (self._faults[1] if self._faults is not None else 0))
 
     def observe(self, observer: CallObserver | None) -> None:
         """Whom to tell what happens from here on."""
@@ -291,9 +222,22 @@ class Call:
             self._promised -= 1
             attempt.token = True
         self.bound_attempt(attempt, now)
+        if self.draw_fault is not None:
+            attempt.fault = self.draw_fault(self)
         if self._observer is not None:
             self._observer.attempt_started(attempt, now)
         return attempt
+
+    def attempt_beside(self, now: float) -> Attempt | None:
+        """As ``next_attempt`` while others are under way, for a place that was promised; None where that fails."""
+        flags = self._flags
+        try:
+            return self.next_attempt(now)
+        except MeshError:
+            self._flags, self.error_status = flags, 0
+            self._promised -= 1
+            self._prepared.give_retry()  # type: ignore[union-attr]  # promised by it
+            return None
 
     def _pick(self, prepared: PreparedCluster, now: float, redraws: int, excluded: frozenset[int]) -> EndpointState:
         state = prepared.pick(self.request, self._rng, now, self.hash_key, self._tried, redraws, excluded)
@@ -309,9 +253,8 @@ class Call:
             stands. After None a failure is over, while an answer stays open until ``close``.
         """
         self.outcome = attempt.outcome = outcome
-        prepared = self._prepared
-        if prepared is not None and prepared.measures:
-            prepared.answered(attempt.state, outcome, now - attempt.started, now)
+        if self._prepared is not None and self._prepared.measures:
+            self._measure(attempt, outcome, now)
         wait = self.retry_after(attempt, outcome, now)
         if wait is not None or outcome.failure is not None:
             self._end(attempt, outcome, now)
@@ -326,6 +269,47 @@ class Call:
         prepared, attempt = self._prepared, self._last
         if prepared is not None and attempt is not None and prepared.takes_reports:
             prepared.take_report(attempt.state, headers, now)
+
+    def retry_beside(self, attempt: Attempt, now: float) -> float | None:
+        """Seconds until the retry of an attempt that is too slow and goes on; None when there is none.
+
+        The timeout is told to the detectors, once, and no retry word has to cover it (Envoy).
+        """
+        self._report(attempt, _TOO_SLOW, now)
+        retry = self._bound.retry if self._bound is not None else None
+        if retry is None or not retry.bits:
+            return None
+        if self.attempts - self.hedges > retry.policy.attempts:
+            self.flag("URX")
+            return None
+        if not self.promise_attempt(now):
+            self.flag(Overflow.flag)
+            return None
+        return retry.back_off(self.attempts - self.hedges, self._rng)
+
+    def take(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """Of several attempts this one's outcome stands."""
+        self._current = self._last = attempt
+        self.outcome = attempt.outcome = outcome
+        self._measure(attempt, outcome, now)
+        if outcome.failure is not None:
+            self._end(attempt, outcome, now)
+            self._finish(now)
+        elif outcome.judged >= 500 or attempt.trial:
+            self._report(attempt, outcome, now)
+
+    def lose(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """Of several attempts this one is over and does not count for the call."""
+        attempt.outcome = outcome
+        if outcome.failure is not Failure.CANCELLED:
+            self._measure(attempt, outcome, now)
+        self._end(attempt, outcome, now)
+
+    def forgo_promises(self) -> None:
+        """No further attempt will be made: give back the places of those that were promised."""
+        while self._promised:
+            self._promised -= 1
+            self._prepared.give_retry()  # type: ignore[union-attr]  # promised by it
 
     def settle_answer(self, now: float) -> None:
         """The configuration's own answer was given; nothing was or will be sent."""
@@ -445,7 +429,9 @@ class Call:
         attempt.idle_limit = retry.policy.per_try_idle_timeout
         if retry.policy.per_try_timeout is not None:
             ends = now + retry.policy.per_try_timeout
-            if attempt.deadline is None or ends < attempt.deadline:
+            if self.hedge is not None and self.hedge.on_timeout:
+                attempt.slow_at = ends
+            elif attempt.deadline is None or ends < attempt.deadline:
                 attempt.deadline, attempt.deadline_is_overall = ends, False
 
     def _elsewhere(self, prepared: PreparedCluster) -> tuple[int, frozenset[int]]:
@@ -519,13 +505,17 @@ class Call:
         if self._ended:
             return
         self._ended = True
-        while self._promised:
-            self._promised -= 1
-            self._prepared.give_retry()  # type: ignore[union-attr]  # promised by it
+        if self._promised:
+            self.forgo_promises()
         if self._faults is not None:
             self._faults[0].count_faults(-self._faults[1])
         if self._observer is not None:
             self._observer.call_ended(self, self.outcome, now)
+
+    def _measure(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """Tell a balancer that wants to know how long an answer took."""
+        if self._prepared is not None and self._prepared.measures:
+            self._prepared.answered(attempt.state, outcome, now - attempt.started, now)
 
     def _give_token(self, attempt: Attempt) -> None:
         if attempt.token and self._prepared is not None:
@@ -570,4 +560,5 @@ def _route_words(route: Route) -> str:
     return f"{route.origin.object} rule {route.origin.rule}"
 
 
+_TOO_SLOW = Outcome.of_failure(Failure.PER_TRY_TIMEOUT)
 _CANCELLED = Outcome.of_failure(Failure.CANCELLED)

@@ -38,6 +38,7 @@ class PreparedCluster:
         assignment: The endpoints, as discovery last gave them.
         counts_calls: A retry budget looks back and wants to hear of each call that begins.
         gate: Bounds HTTP/1.1 connections; None when unlimited.
+        beyond: The ClientPolicy, where it says anything that is decided for each call; None where not.
         measures: The balancer wants to know how long answers take.
         takes_reports: The balancer wants to see the load reports in answers.
         checks: Active health checks; None where none are asked for.
@@ -56,6 +57,7 @@ class PreparedCluster:
         "_seen",
         "_window",
         "assignment",
+        "beyond",
         "checks",
         "cluster",
         "counts_calls",
@@ -81,6 +83,8 @@ class PreparedCluster:
         pardons = detection is None or detection.healthy_check_returns
         self.checks = Checks(check, state, pardons=pardons) if check is not None else None
         self.gate = self._bounded(cluster, state)
+        policy = cluster.client_policy
+        self.beyond = policy if policy.hedge is not None or policy.faults_below_retries else None
         budget = cluster.circuit_breaker.retry_budget
         self._window = state.window(budget.interval) if budget is not None and budget.interval else None
         self.counts_calls = self._window is not None

@@ -98,6 +98,7 @@ class BoundRoute:
         unsent: Names of request headers, in lower case, that are acted upon here and not sent on.
         attempt_limit: Seconds that one attempt may take, or None.
         retry: Bound retry policy, or None.
+        hedges: A per-try timeout starts a retry beside the attempt.
         faults: The chain of fault filters, usually empty.
         path_rewrite: What a forward or redirect makes of the path, or None.
         host_from_path: What makes the authority of the path, or None.
@@ -116,6 +117,7 @@ class BoundRoute:
         "destinations",
         "faults",
         "hash_keys",
+        "hedges",
         "host_from_path",
         "mirrors",
         "path_rewrite",
@@ -156,10 +158,18 @@ class BoundRoute:
         self.hash_keys = forward.hash_keys if forward is not None else ()
         self.retry = _bind_retry(forward.retry) if forward is not None else None
         self.attempt_limit = self._limit()
+        self.hedges = self._hedges()
+
+    def _hedges(self) -> bool:
+        policy = self.retry.policy if self.retry is not None else None
+        return policy is not None and policy.hedge_on_per_try_timeout and policy.per_try_timeout is not None
 
     def _limit(self) -> float | None:
-        """Seconds that one attempt may take: the per-try timeout where it is the shorter, else the whole call's."""
-        per_try = self.retry.policy.per_try_timeout if self.retry is not None else None
+        """Seconds that one attempt may take: the per-try timeout where it is the shorter, else the whole call's.
+
+        A hedged attempt has the whole time (Envoy).
+        """
+        per_try = self.retry.policy.per_try_timeout if self.retry is not None and not self._hedges() else None
         if per_try is not None and (self.timeout is None or per_try < self.timeout):
             return per_try
         return self.timeout
@@ -178,7 +188,16 @@ class BoundRoute:
         bound.retry = self.retry if changed.retry is policy else _bind_retry(changed.retry)
         bound.unsent = self.unsent | ASKING_HEADERS
         bound.attempt_limit = bound._limit()
+        bound.hedges = bound._hedges()
+        bound.mirrors = tuple((share, mirror._as_asked(bound)) for share, mirror in self.mirrors)
         return bound
+
+    def _as_asked(self, bound: BoundRoute) -> BoundRoute:
+        """The rule of a copy, which has the timeout of the request that it copies and is sent what that is."""
+        copied = copy(self)
+        copied.timeout = copied.attempt_limit = bound.timeout
+        copied.whose, copied.unsent = bound.whose, bound.unsent
+        return copied
 
     def expected(self) -> header_ops.Pairs:
         """The header by which a server learns how long a first attempt may take; nothing when that is unbounded."""

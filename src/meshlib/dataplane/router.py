@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
-from meshlib.dataplane.call import Call
+from meshlib.dataplane.call import Call, Injection
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.path import may_change, normalize_path
 from meshlib.dataplane.policies.fault import inject
 from meshlib.dataplane.policies.hash_key import hash_key
+from meshlib.dataplane.policies.hedge import Hedging
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
 from meshlib.dataplane.reply import abort_reply, direct_reply, fitted, redirect_reply
 from meshlib.dataplane.request import Request
 from meshlib.errors import NoCluster, NoRoute, UnknownHost
+from meshlib.model.client_policy import Hedge
 from meshlib.model.route import DirectResponse, Forward, Redirect
 from meshlib.model.snapshot import OutboundPolicy
 
@@ -44,8 +47,12 @@ def begin(
         call.observe(observer.call_started(call, now))
     if bound is None:
         raise call.fail(NoRoute, f"no rule of {_described(host)} matches {request.method} {request.path}", now)
+    beyond = destination.cluster.beyond if destination is not None and destination.cluster is not None else None
     if bound.faults:
-        _draw_faults(call, prepared, bound, rng)
+        if beyond is not None and beyond.faults_below_retries:
+            call.draw_fault = partial(_meet_fault, prepared, bound, rng)
+        else:
+            _draw_faults(call, prepared, bound, rng)
     if bound.answers and call.answer is None:
         _answer_here(call, bound)
     if call.answer is not None:
@@ -54,18 +61,22 @@ def begin(
         call.hash_key, call.cookies = hash_key(bound.hash_keys, request, rng)
     if call.answer is None and (destination is None or destination.cluster is None):
         _answer_missing(call, bound, now)
+    if (bound.hedges or beyond is not None) and call.answer is None and request.repeatable:
+        call.hedge = _hedging(bound, beyond.hedge if beyond is not None else None, request)
     return call
 
 
 def copies(call: Call, now: float, rng: random.Random) -> list[Call]:
     """Calls that mirror ``call``, each drawn by itself; nobody watches them, and their answers are thrown away.
 
-    A body that can be sent only once is not copied. Source: Istio ``mirror``/``mirrors``, Envoy shadowing.
+    A copy is sent when the body is at hand: at once, or once it was sent whole. Its own body can always be repeated,
+    its host, route and timeout are the call's. Source: Istio ``mirror``/``mirrors``, Envoy shadowing.
     """
-    if not call.request.repeatable:
-        return []
     drawn = [bound for share, bound in call.mirrors if rng.random() * 1_000_000 < share]
-    return [Call(call.request, call.host, bound, bound.destinations[0], now, rng) for bound in drawn]
+    made = [Call(call.request, call.host, bound, bound.destinations[0], now, rng) for bound in drawn]
+    for copy in made:
+        copy.delay = call.delay  # an injected delay comes before the copies are made (Envoy)
+    return made
 
 
 def refuse_unknown(prepared: Prepared, request: Request) -> None:
@@ -91,6 +102,28 @@ def _draw_faults(call: Call, prepared: Prepared, bound: BoundRoute, rng: random.
     if found.abort is not None:
         call.answer = abort_reply(found.abort)
         call.flag("FI")
+
+
+def _meet_fault(prepared: Prepared, bound: BoundRoute, rng: random.Random, call: Call) -> Injection | None:
+    """The fault of one attempt, where faults count as answers of an endpoint (ClientPolicy ``faultsBelowRetries``)."""
+    state, cluster = prepared.state, call.destination.name if call.destination is not None else ""
+    found = inject(bound.faults, call.request, cluster, rng.randrange, state.active_faults)
+    if not found.active:
+        return None
+    call.hold_faults(state, found.active)
+    if found.delay:
+        call.flag("DI")
+    if found.abort is None:
+        return found.delay, None
+    call.flag("FI")
+    return found.delay, fitted(abort_reply(found.abort), call.request)
+
+
+def _hedging(bound: BoundRoute, policy: Hedge | None, request: Request) -> Hedging | None:
+    """How attempts may run side by side; None leaves them one after the other."""
+    if policy is not None and request.method in policy.methods:
+        return Hedging(policy.after, policy.max_attempts, bound.hedges)
+    return Hedging(on_timeout=True) if bound.hedges else None
 
 
 def _answer_here(call: Call, bound: BoundRoute) -> None:

@@ -81,14 +81,13 @@ class OpenTelemetry:
 class _Watched:
     """One call that somebody wants to know of."""
 
-    __slots__ = ("_attempt", "_call", "_otel", "_parent", "_span", "_tracer")
+    __slots__ = ("_call", "_otel", "_parent", "_span", "_tracer")
 
     def __init__(self, otel: OpenTelemetry, call: Call, tracer: trace.Tracer | None, parent: Span) -> None:
         self._otel = otel
         self._call = call
         self._tracer = tracer
         self._parent = parent
-        self._attempt: Span | None = None
         self._span: Span | None = None
         if tracer is not None:
             name = f"{call.host.name}:{call.host.port}/*"
@@ -103,15 +102,15 @@ class _Watched:
             name = request.method if request.method in _KNOWN_METHODS else "HTTP"
             attributes = _attributes(self._call, attempt) if self._span.is_recording() else None
             span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
-            self._attempt = span
+            attempt.note = span
         sent = span.get_span_context()
         if sent.is_valid:
             self._otel.inject(sent, attempt.headers)
 
     def attempt_ended(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         """The attempt's span ends with the outcome."""
-        span, self._attempt = self._attempt, None
-        if span is not None:
+        span, attempt.note = attempt.note, None
+        if isinstance(span, Span):
             if span.is_recording():
                 _end_attributes(span, outcome)
             span.end()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ __all__ = [
     "AsyncBody",
     "BlockingTransport",
     "Body",
+    "BreakOff",
     "CooperativeTransport",
     "Headers",
     "Target",
@@ -78,6 +80,7 @@ class WireRequest:
         timeouts: See ``Timeouts``.
         trace: httpcore-style trace hook of the caller, or None.
         upgrades: The connection may become something else than HTTP.
+        break_off: Ends the exchange from another thread; a transport that cannot leaves it alone.
     """
 
     method: bytes
@@ -88,6 +91,37 @@ class WireRequest:
     timeouts: Timeouts = field(default_factory=Timeouts)
     trace: Any = None
     upgrades: bool = False
+    break_off: BreakOff | None = None
+
+
+class BreakOff:
+    """Called from any thread, ends the one exchange that it belongs to, which then fails; later it does nothing."""
+
+    __slots__ = ("_asked", "_hang_up", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hang_up: Callable[[], None] | None = None
+        self._asked = False
+
+    def __call__(self) -> None:
+        """End it, now or as soon as a connection carries it."""
+        with self._lock:
+            self._asked = True
+            if self._hang_up is not None:
+                self._hang_up()
+
+    def carried(self, hang_up: Callable[[], None]) -> None:
+        """A connection carries the exchange: ``hang_up`` makes its operations fail, and must not wait."""
+        with self._lock:
+            self._hang_up = hang_up
+            if self._asked:
+                hang_up()
+
+    def over(self) -> None:
+        """The exchange is over: the connection may carry another."""
+        with self._lock:
+            self._hang_up = None
 
 
 def is_plain(request: WireRequest) -> bool:
@@ -177,10 +211,6 @@ class BlockingTransport(Protocol):
         """
         ...
 
-    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
-        """Nobody is to be sent there any more: close connections to these addresses and ports as they fall idle."""
-        ...
-
     def close(self) -> None:
         """Close every connection. Idempotent."""
         ...
@@ -205,10 +235,6 @@ class CooperativeTransport(Protocol):
 
     async def leave(self, user: object) -> None:
         """``user`` is done in the running event loop; the last one out closes its connections."""
-        ...
-
-    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
-        """As ``BlockingTransport.retire``, in all event loops; from any thread, and soon."""
         ...
 
     async def aclose(self) -> None:

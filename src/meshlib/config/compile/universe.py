@@ -35,7 +35,7 @@ from meshlib.model.route import VirtualHost
 from meshlib.model.snapshot import Client, OutboundPolicy, PathNormalization
 from meshlib.model.tcp import TcpHost
 
-__all__ = ["ENDPOINT_KINDS", "Universe", "View", "path_normalization"]
+__all__ = ["ENDPOINT_KINDS", "Universe", "View"]
 
 
 class Universe:
@@ -146,7 +146,7 @@ class View:
         self.tcp = TcpHosts(self)
         self.unknown = UnknownHosts(self.scope.unknown, self.destination, mesh.tls_defaults)
         self.outbound_policy: OutboundPolicy = self.unknown.policy
-        self.path_normalization = path_normalization(mesh)
+        self.path_normalization = _normalization(mesh.path_normalization.normalization)
 
     # Hosts ----------------------------------------------------------------------------------------------------------
 
@@ -265,7 +265,5 @@ class View:
                     yield host, port
 
 
-def path_normalization(mesh: MeshConfig) -> PathNormalization:
-    """How paths are normalized before anything reads them; ``DEFAULT`` is ``BASE``."""
-    given = mesh.path_normalization.normalization
+def _normalization(given: NormalizationType) -> PathNormalization:
     return PathNormalization.BASE if given is NormalizationType.DEFAULT else PathNormalization[given.value]

@@ -227,7 +227,5 @@ class ClientPolicySpec(Message):
     rate_limit: Annotated[
         RateLimit | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.rate_limit")
     ] = None
-    hedge: Annotated[Hedge | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.hedge")] = None
-    faults_below_retries: Annotated[
-        bool, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.faults_below_retries")
-    ] = False
+    hedge: Hedge | None = None
+    faults_below_retries: bool = False

@@ -6,21 +6,21 @@ from typing import Protocol, TypeVar
 
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.outcome import Outcome
+from meshlib.dataplane.reply import LocalReply
 
 __all__ = ["AsyncExchange", "Exchange"]
 
 ReplyT = TypeVar("ReplyT")
-ReplyT_contra = TypeVar("ReplyT_contra", contravariant=True)
 ResponseT_co = TypeVar("ResponseT_co", covariant=True)
 
 
-class _Reading(Protocol[ReplyT_contra, ResponseT_co]):
+class _Reading(Protocol[ReplyT, ResponseT_co]):
     """The part of an exchange that never waits."""
 
     pool_timeout: float | None
     """Seconds the caller allows for waiting for a connection; None is unbounded."""
 
-    def classify(self, attempt: Attempt, reply: ReplyT_contra) -> Outcome:
+    def classify(self, attempt: Attempt, reply: ReplyT) -> Outcome:
         """The outcome of a reply whose headers are there."""
         ...
 
@@ -32,8 +32,12 @@ class _Reading(Protocol[ReplyT_contra, ResponseT_co]):
         """What to raise for a failure that stands: the host library's type, with the mesh's facts."""
         ...
 
-    def accept(self, call: Call, reply: ReplyT_contra) -> ResponseT_co:
+    def accept(self, call: Call, reply: ReplyT) -> ResponseT_co:
         """Hand a reply to the caller; from here on its body owns the call and closes it."""
+        ...
+
+    def answer_injected(self, answer: LocalReply) -> ReplyT:
+        """The reply of an endpoint that an injected fault stands for."""
         ...
 
     def answer(self, call: Call) -> ResponseT_co:
@@ -46,6 +50,14 @@ class Exchange(_Reading[ReplyT, ResponseT_co], Protocol):
 
     def send(self, call: Call, attempt: Attempt) -> ReplyT:
         """Send; return when the response headers are there, at the latest at ``attempt.deadline``."""
+        ...
+
+    def branch(self) -> Exchange[ReplyT, ResponseT_co]:
+        """An exchange of the same call, for one of several attempts side by side."""
+        ...
+
+    def break_off(self) -> None:
+        """End ``send`` from another thread where that can be done; what it returns is thrown away."""
         ...
 
     def discard(self, reply: ReplyT) -> None:
@@ -61,6 +73,10 @@ class AsyncExchange(_Reading[ReplyT, ResponseT_co], Protocol):
 
     async def send(self, call: Call, attempt: Attempt) -> ReplyT:
         """Send; return when the response headers are there."""
+        ...
+
+    def branch(self) -> AsyncExchange[ReplyT, ResponseT_co]:
+        """An exchange of the same call, for one of several attempts side by side."""
         ...
 
     async def discard(self, reply: ReplyT) -> None:

@@ -6,6 +6,7 @@ nearer, so that a body that trickles cannot outlive the deadline. A thread canno
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from meshlib.dataplane.outcome import Failure
-from meshlib.transport.base import Headers, Target, Timeouts, WireError, WireRequest, WireResponse
+from meshlib.transport.base import BreakOff, Headers, Target, Timeouts, WireError, WireRequest, WireResponse
 from meshlib.transport.http1 import writer
 from meshlib.transport.http1.idle import Age, Quiet
 from meshlib.transport.http1.reader import Malformed, Reader
@@ -83,6 +84,7 @@ class Connection:
         self._reader = Reader()
         self._open = True
         self._sent = self._cut = False
+        self._break_off: BreakOff | None = None
 
     def exchange(self, request: WireRequest) -> WireResponse:
         """Send ``request`` and return once the response's headers are there.
@@ -93,6 +95,9 @@ class Connection:
         body = SocketBody(self, request.timeouts)
         reader = self._reader
         self._sent = self._cut = False
+        self._break_off = request.break_off
+        if request.break_off is not None:
+            request.break_off.carried(self._hang_up)
         try:
             head = writer.head(request)
             reader.expect(request.method, body.chunks)
@@ -209,6 +214,7 @@ class Connection:
     def _settle(self, body: SocketBody) -> None:
         """Request and response are whole: keep the connection if it may carry another."""
         body.complete = True
+        self._carry_nothing()
         reader = self._reader
         usable = reader.keep_alive and not reader.overrun and not self._cut and self._open
         if usable and self.age.rest(monotonic()):
@@ -222,10 +228,21 @@ class Connection:
 
     def abort(self) -> None:
         """Close it, whatever it does."""
+        self._carry_nothing()
         if self._open:
             self._open = False
             self._pool.forget(self)
             self._socket.close()
+
+    def _hang_up(self) -> None:
+        """Make whatever another thread does on it fail at once; that thread then closes it."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # of the socket beneath TLS, which says no goodbye
+
+    def _carry_nothing(self) -> None:
+        if self._break_off is not None:
+            self._break_off.over()
+            self._break_off = None
 
     def get_extra_info(self, name: str) -> Any:
         """Facts about the connection, under httpcore's names."""

@@ -8,10 +8,8 @@ Source: Envoy ``RouteAction``, ``RedirectAction``, ``DirectResponseAction``; gRF
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from meshlib.model.policy import RetryPolicy
 from meshlib.model.route import DirectResponse, Forward, Mirror, Redirect, RegexRewrite, WeightedCluster
 from meshlib.xds.decode import header_ops
 from meshlib.xds.decode.findings import Place
@@ -32,8 +30,6 @@ _FORWARD = {
     "host_rewrite_literal",
     "host_rewrite_header",
     "host_rewrite_path_regex",
-    "append_x_forwarded_host",
-    "hedge_policy",
     "timeout",
     "retry_policy",
     "request_mirror_policies",
@@ -93,7 +89,7 @@ def _forward(given: Any, inherited: Any, at: Place) -> Forward | DirectResponse:
     return Forward(
         _clusters(given, kind, at),
         None if at.is_grpc or timeout == 0 else _DEFAULT_TIMEOUT if timeout is None else timeout,
-        _retries(retries, given, at),
+        None if retries is None else retry_policy(retries, at.field("retry_policy")),
         given.prefix_rewrite or None,
         _regex_rewrite(given, "regex_rewrite", at),
         given.host_rewrite_literal or None,
@@ -104,17 +100,7 @@ def _forward(given: Any, inherited: Any, at: Place) -> Forward | DirectResponse:
         _MISSING.get(given.cluster_not_found_response_code),
         given.host_rewrite_header.lower() or None,
         _regex_rewrite(given, "host_rewrite_path_regex", at),
-        given.append_x_forwarded_host,
     )
-
-
-def _retries(policy: Any, given: Any, at: Place) -> RetryPolicy | None:
-    """Hedging needs a per-try timeout to begin with."""
-    at.field("hedge_policy").only(given.hedge_policy, {"hedge_on_per_try_timeout"})
-    found = None if policy is None else retry_policy(policy, at.field("retry_policy"))
-    if found is None or not given.hedge_policy.hedge_on_per_try_timeout:
-        return found
-    return replace(found, hedge_on_per_try_timeout=True)
 
 
 def _stream_limits(given: Any, at: Place) -> tuple[float | None, float | None]:

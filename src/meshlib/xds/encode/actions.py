@@ -43,8 +43,6 @@ def _forward(action: Forward) -> Any:
         made.cluster_not_found_response_code = _CODE.Value(code)
     if action.retry is not None:
         made.retry_policy.CopyFrom(retry_policy(action.retry))
-        if action.retry.hedge_on_per_try_timeout:
-            made.hedge_policy.hedge_on_per_try_timeout = True
     for mirror in action.mirrors:
         policy = made.request_mirror_policies.add(cluster=mirror.cluster, disable_shadow_host_suffix_append=True)
         policy.runtime_fraction.default_value.CopyFrom(share(mirror.parts_per_million))
@@ -80,7 +78,6 @@ def _write_rewrites(action: Forward, made: Any) -> None:
         made.prefix_rewrite = action.path_rewrite
     if action.regex_rewrite is not None:
         made.regex_rewrite.CopyFrom(_regex_rewrite(action.regex_rewrite))
-    made.append_x_forwarded_host = action.append_forwarded_host
     if action.host_rewrite is not None:
         made.host_rewrite_literal = action.host_rewrite
     elif action.host_from_header is not None:
