@@ -12,6 +12,13 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    ParentBased,
+    ParentBasedTraceIdRatio,
+    TraceIdRatioBased,
+)
 
 from meshlib.dataplane import router
 from meshlib.dataplane.outcome import Failure, Outcome
@@ -35,8 +42,8 @@ def watched():
     tracers.add_span_processor(SimpleSpanProcessor(spans))
     meters = MeterProvider([reader])
     otel = OpenTelemetry(Client("shop", {"app": "web", "version": "v7"}), ["w3c", "b3", "b3multi"])
-    otel._tracer = tracers.get_tracer("test")
-    otel.metrics = IstioMetrics(meters.get_meter("test"), otel._client)
+    otel.trace_with(tracers)
+    otel.metrics = IstioMetrics(meters.get_meter("test"), otel._client, meters)
     yield otel, spans, reader
     tracers.shutdown()
     meters.shutdown()
@@ -98,6 +105,36 @@ def test_the_context_of_an_attempts_span_takes_the_place_of_what_the_call_has_al
         dict(sent)[b"traceparent"].split(b"-")[1].decode() == f"{spans.get_finished_spans()[0].context.trace_id:032x}"
     )
     assert (dict(sent)[b"x-datadog-trace-id"], dict(sent)[b"x-request-id"]) == (b"7", b"8")
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_OFF, TraceIdRatioBased(0.0), ParentBasedTraceIdRatio(0.0)])
+def test_a_call_that_is_not_sampled_makes_no_span_of_an_attempt_and_still_tells_its_context(sampler):
+    tracers = TracerProvider(sampler=sampler)
+    otel = OpenTelemetry(Client())
+    otel.trace_with(tracers)
+    call = router.begin(world(), request(), 0.0, RNG, otel)
+    attempt = call.next_attempt(0.0)
+    call.settle(attempt, Outcome.of_status(200), 0.0)
+    call.close(0.0)
+    version, trace_id, span_id, flags = dict(attempt.headers)[b"traceparent"].decode().split("-")
+    assert (version, flags) == ("00", "00")
+    assert int(trace_id, 16)
+    assert int(span_id, 16)
+    assert attempt.note is None
+    tracers.shutdown()
+
+
+def test_a_sampler_that_may_want_an_attempt_of_an_unrecorded_call_is_asked_about_it():
+    spans = InMemorySpanExporter()
+    tracers = TracerProvider(sampler=ParentBased(ALWAYS_OFF, local_parent_not_sampled=ALWAYS_ON))
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+    otel = OpenTelemetry(Client())
+    otel.trace_with(tracers)
+    call = router.begin(world(), request(), 0.0, RNG, otel)
+    call.settle(call.next_attempt(0.0), Outcome.of_status(200), 0.0)
+    call.close(0.0)
+    assert [span.name for span in spans.get_finished_spans()] == ["GET"]
+    tracers.shutdown()
 
 
 def test_cancelling_is_no_error_of_the_host(watched):
@@ -167,14 +204,16 @@ def test_what_never_left_is_counted_with_its_flag(watched):
     assert seen == {("404", "NR"), ("503", "URX,UF")}
 
 
-def test_label_sets_are_bounded(watched):
-    otel, _, _ = watched
+def test_kinds_of_calls_are_bounded_and_what_was_counted_stays(watched):
+    otel, _, reader = watched
     otel.metrics.MEMORY = 3
-    for status in range(200, 220):
+    for status in (*range(200, 220), 200):
         call = router.begin(world(), request(), 0.0, RNG, otel)
         call.settle(call.next_attempt(0.0), Outcome.of_status(status), 0.0)
         call.close(0.0)
-        assert len(otel.metrics._labels) <= 3
+        assert len(otel.metrics._kinds) <= 3
+    counted = {p.attributes["response_code"]: p.value for p in points(reader)["istio_requests_total"]}
+    assert counted == {str(status): 1 + (status == 200) for status in range(200, 220)}
 
 
 def test_without_an_sdk_nothing_is_watched():

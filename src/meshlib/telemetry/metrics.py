@@ -3,11 +3,15 @@
 Source: Istio proxy ``istio_stats``: counters by request, histograms in milliseconds and bytes; an unknown label is
 ``unknown``, a revision nobody set ``latest``, flags that nothing set ``-``. Label sets are built once per kind of call
 and remembered; their number is bounded, because none of them comes from a URL or an address.
+
+Under OpenTelemetry's own SDK a call adds to a ``Series``, which its readers are told of when they collect; elsewhere it
+is recorded by the API's instruments, value by value.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import chain
+from typing import Any, Protocol
 
 from opentelemetry.metrics import Meter
 
@@ -15,44 +19,50 @@ from meshlib.dataplane.call import Call
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Workload
 from meshlib.model.snapshot import Client
+from meshlib.telemetry.sdk_readers import HISTOGRAMS, REQUESTS, ledger_of
+from meshlib.telemetry.series import BUCKETS
 
-__all__ = ["BUCKETS", "IstioMetrics"]
-
-BUCKETS = (
-    0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000
-)  # fmt: skip
-"""Histogram boundaries, for milliseconds and bytes alike."""
+__all__ = ["IstioMetrics"]
 
 _UNKNOWN = "unknown"
 _NOBODY = Workload()
 
 
+class _Adds(Protocol):
+    def add(self, duration: float, sent: int, received: int) -> None:
+        """A call that is over."""
+        ...
+
+
 class IstioMetrics:
-    """Counts finished calls."""
+    """Counts finished calls.
+
+    Args:
+        meter: Makes the instruments.
+        client: Who calls.
+        provider: Where the meter is from; None always uses its instruments.
+    """
 
     MEMORY = 4096
-    """Label sets remembered before the memory starts over."""
+    """Kinds of calls remembered before the memory starts over; what was counted stays."""
 
-    def __init__(self, meter: Meter, client: Client) -> None:
-        self._requests = meter.create_counter("istio_requests_total", description="Requests that are over")
-        self._duration = _histogram(meter, "istio_request_duration_milliseconds", "ms")
-        self._sent = _histogram(meter, "istio_request_bytes", "By")
-        self._received = _histogram(meter, "istio_response_bytes", "By")
+    def __init__(self, meter: Meter, client: Client, provider: Any = None) -> None:
+        name, unit, description = REQUESTS
+        requests = meter.create_counter(name, unit, description)
+        self._instruments = (requests, *(_histogram(meter, name, unit) for name, (_, unit) in HISTOGRAMS.items()))
         changes = "Ejections, circuit breakers and health checks that changed who may be picked"
         self._changes = meter.create_counter("meshlib_health_changes_total", description=changes)
         lag = "How late an event loop was; from the stall bound on, timeouts count against no endpoint"
         self._lag = meter.create_histogram("meshlib_event_loop_lag_seconds", "s", description=lag)
         self._source = _source_labels(client)
-        self._labels: dict[tuple[Any, ...], dict[str, str]] = {}
+        self._ledger = ledger_of(provider, self._instruments) if provider is not None else None
+        self._kinds: dict[tuple[Any, ...], tuple[_Adds, Workload]] = {}
 
     def record(self, call: Call, now: float) -> None:
         """Count a call that is over."""
-        labels = self._labels_of(call)
-        self._requests.add(1, labels)
-        self._duration.record((now - call.started) * 1000, labels)
-        headers = sum(len(name) + len(value) for name, value in call.request.raw_headers)
-        self._sent.record(call.request_bytes + headers, labels)
-        self._received.record(call.response_bytes, labels)
+        headers = sum(map(len, chain.from_iterable(call.request.raw_headers)))
+        added = self._kind_of(call)
+        added.add((now - call.started) * 1000, call.request_bytes + headers, call.response_bytes)
 
     def count_change(self, cluster: str, change: str, scope: str) -> None:
         """An endpoint (``scope`` ``endpoint``), or a cluster as a whole, changed for better or worse."""
@@ -62,30 +72,49 @@ class IstioMetrics:
         """One beat of an event loop."""
         self._lag.record(seconds, {"loop": loop})
 
-    def _labels_of(self, call: Call) -> dict[str, str]:
-        attempt = call.last_attempt
-        workload = attempt.endpoint.workload if attempt is not None else _NOBODY
-        cluster = call.cluster
-        grpc = ""
+    def _kind_of(self, call: Call) -> _Adds:
+        """Where calls like this one are added up; a workload is known by its identity, to hash nothing large."""
+        attempt, cluster, grpc = call.last_attempt, call.cluster, ""
+        workload = attempt.state.endpoint.workload if attempt is not None else _NOBODY
         if call.request.is_grpc:
             grpc = str((call.outcome.grpc_status if call.outcome is not None else None) or 0)
-        key = (cluster.name if cluster is not None else call.host.name, workload, call.status, call.flags, grpc)
-        labels = self._labels.get(key)
-        if labels is None:
-            if len(self._labels) >= self.MEMORY:
-                self._labels.clear()
-            protocol = "grpc" if call.request.is_grpc else "http"
-            labels = {
-                **self._source,
-                **_destination_labels(cluster, call.host.name, workload),
-                "request_protocol": protocol,
-                "response_code": str(call.status),
-                "grpc_response_status": grpc,
-                "response_flags": call.flags,
-                "connection_security_policy": _UNKNOWN,
-            }
-            self._labels[key] = labels
-        return labels
+        key = (cluster.name if cluster is not None else call.host.name, id(workload), call.status, call.flags, grpc)
+        known = self._kinds.get(key)
+        if known is None:
+            if len(self._kinds) >= self.MEMORY:
+                self._kinds.clear()
+            known = self._kinds[key] = self._adding(self._labels(call, cluster, workload, grpc)), workload
+        return known[0]
+
+    def _adding(self, labels: dict[str, str]) -> _Adds:
+        return _Recorded(self._instruments, labels) if self._ledger is None else self._ledger.series(labels)
+
+    def _labels(self, call: Call, cluster: Cluster | None, workload: Workload, grpc: str) -> dict[str, str]:
+        return {
+            **self._source,
+            **_destination_labels(cluster, call.host.name, workload),
+            "request_protocol": "grpc" if call.request.is_grpc else "http",
+            "response_code": str(call.status),
+            "grpc_response_status": grpc,
+            "response_flags": call.flags,
+            "connection_security_policy": _UNKNOWN,
+        }
+
+
+class _Recorded:
+    """Calls of one kind, recorded by the API's instruments."""
+
+    __slots__ = ("_instruments", "_labels")
+
+    def __init__(self, instruments: tuple[Any, ...], labels: dict[str, str]) -> None:
+        self._instruments = instruments
+        self._labels = labels
+
+    def add(self, duration: float, sent: int, received: int) -> None:
+        requests, *histograms = self._instruments
+        requests.add(1, self._labels)
+        for histogram, value in zip(histograms, (duration, sent, received), strict=True):
+            histogram.record(value, self._labels)
 
 
 def _histogram(meter: Meter, name: str, unit: str) -> Any:

@@ -1,8 +1,9 @@
 """Spans and metrics through OpenTelemetry's API; an application without an SDK pays next to nothing.
 
 One INTERNAL span per call, one CLIENT span per attempt below it, named and attributed by the HTTP semantic conventions;
-the trace context that an attempt sends is its own span's. Providers may be set at any time, before or after the mesh is
-made. Where httpx itself is instrumented, its span becomes the parent of the call's.
+the trace context that an attempt sends is its own span's. A call that the sampler lets go unrecorded costs one question
+to it: where the answer holds for all below, its attempts send the same context. Providers may be set at any time,
+before or after the mesh is made. Where httpx itself is instrumented, its span becomes the parent of the call's.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry import metrics, trace
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
 
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.change import Change
+from meshlib.dataplane.events import CallObserver
 from meshlib.dataplane.outcome import Blame, Outcome
 from meshlib.model.snapshot import Client
 from meshlib.telemetry.metrics import IstioMetrics
+from meshlib.telemetry.sampling import drops_children
 from meshlib.telemetry.trace_context import injector
 
 __all__ = ["OpenTelemetry"]
@@ -39,16 +42,20 @@ class OpenTelemetry:
         self.inject = injector(propagation)
         self._client = client
         self._tracer: trace.Tracer | None = None
+        self._drops_all = False
         self.metrics: IstioMetrics | None = None
 
-    def call_started(self, call: Call, now: float) -> _Watched | None:
+    def call_started(self, call: Call, now: float) -> CallObserver | None:
         """See ``Observer.call_started``."""
         tracer = self._tracer or self._find_tracer()
         counting = self.metrics or self._find_meter()
-        parent = trace.get_current_span()
-        if tracer is None and counting is None and not parent.get_span_context().is_valid:
-            return None
-        return _Watched(self, call, tracer, parent)
+        if tracer is not None:
+            span = tracer.start_span(f"{call.host.name}:{call.host.port}/*", kind=SpanKind.INTERNAL)
+            if span.is_recording() or not self._drops_all:
+                return _Watched(self, call, tracer, span)
+            return _Counted(self, span.get_span_context())
+        parent = trace.get_current_span().get_span_context()
+        return _Counted(self, parent) if counting is not None or parent.is_valid else None
 
     def health_changed(self, cluster: str, endpoint: str, change: Change) -> None:
         """See ``Observer.health_changed``; endpoints are not told apart, for their number is not bounded."""
@@ -67,42 +74,64 @@ class OpenTelemetry:
         provider = trace.get_tracer_provider()
         if type(provider).__name__ in _PROXIES:
             return None
-        self._tracer = provider.get_tracer("meshlib")
-        return self._tracer
+        return self.trace_with(provider)
+
+    def trace_with(self, provider: trace.TracerProvider) -> trace.Tracer:
+        """Make spans by this provider, whatever the process's is."""
+        self._tracer = tracer = provider.get_tracer("meshlib")
+        self._drops_all = drops_children(getattr(tracer, "sampler", None))
+        return tracer
 
     def _find_meter(self) -> IstioMetrics | None:
         provider = metrics.get_meter_provider()
         if type(provider).__name__ in _PROXIES:
             return None
-        self.metrics = IstioMetrics(provider.get_meter("meshlib"), self._client)
+        self.metrics = IstioMetrics(provider.get_meter("meshlib"), self._client, provider)
         return self.metrics
 
 
+class _Counted:
+    """One call without a span of its own: it is counted, and its attempts send the context in force."""
+
+    __slots__ = ("_otel", "_sent")
+
+    def __init__(self, otel: OpenTelemetry, sent: SpanContext) -> None:
+        self._otel = otel
+        self._sent = sent
+
+    def attempt_started(self, attempt: Attempt, now: float) -> None:
+        """Sends the context of the caller's span, or that by which the sampler let the call go unrecorded."""
+        if self._sent.is_valid:
+            self._otel.inject(self._sent, attempt.headers)
+
+    def attempt_ended(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """Nothing is recorded of it."""
+
+    def call_ended(self, call: Call, outcome: Outcome | None, now: float) -> None:
+        """The call is counted."""
+        if self._otel.metrics is not None:
+            self._otel.metrics.record(call, now)
+
+
 class _Watched:
-    """One call that somebody wants to know of."""
+    """One call with a span, and a span for each of its attempts, kept in the attempt's note."""
 
-    __slots__ = ("_call", "_otel", "_parent", "_span", "_tracer")
+    __slots__ = ("_call", "_otel", "_span", "_tracer")
 
-    def __init__(self, otel: OpenTelemetry, call: Call, tracer: trace.Tracer | None, parent: Span) -> None:
+    def __init__(self, otel: OpenTelemetry, call: Call, tracer: trace.Tracer, span: Span) -> None:
         self._otel = otel
         self._call = call
         self._tracer = tracer
-        self._parent = parent
-        self._span: Span | None = None
-        if tracer is not None:
-            name = f"{call.host.name}:{call.host.port}/*"
-            self._span = tracer.start_span(name, kind=SpanKind.INTERNAL)
+        self._span = span
 
     def attempt_started(self, attempt: Attempt, now: float) -> None:
         """A CLIENT span, whose context is what the attempt sends."""
-        span: Span = self._parent
-        if self._tracer is not None and self._span is not None:
-            request = self._call.request
-            context = trace.set_span_in_context(self._span)
-            name = request.method if request.method in _KNOWN_METHODS else "HTTP"
-            attributes = _attributes(self._call, attempt) if self._span.is_recording() else None
-            span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
-            attempt.note = span
+        request = self._call.request
+        context = trace.set_span_in_context(self._span)
+        name = request.method if request.method in _KNOWN_METHODS else "HTTP"
+        attributes = _attributes(self._call, attempt) if self._span.is_recording() else None
+        span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
+        attempt.note = span
         sent = span.get_span_context()
         if sent.is_valid:
             self._otel.inject(sent, attempt.headers)
@@ -117,11 +146,9 @@ class _Watched:
 
     def call_ended(self, call: Call, outcome: Outcome | None, now: float) -> None:
         """The call's span ends, and the call is counted."""
-        span, self._span = self._span, None
-        if span is not None:
-            if span.is_recording():
-                _call_attributes(span, call)
-            span.end()
+        if self._span.is_recording():
+            _call_attributes(self._span, call)
+        self._span.end()
         if self._otel.metrics is not None:
             self._otel.metrics.record(call, now)
 
