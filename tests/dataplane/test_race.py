@@ -43,6 +43,13 @@ def test_another_attempt_starts_whenever_the_last_is_slow_until_there_are_enough
     assert [first.number, second.number, third.number] == [1, 2, 3]
 
 
+def test_an_attempt_beside_goes_to_another_endpoint():
+    for _ in range(30):
+        race = Race(begin(hedged()))
+        seen = [race.begin(0.0), *race.due(0.05), *race.due(0.1)]
+        assert len({attempt.state.key for attempt in seen}) == 3
+
+
 def test_the_first_good_answer_wins_and_the_others_leave_nothing_behind():
     world = hedged(outlier_detection=OutlierDetection(consecutive_5xx=1, max_ejection_percent=100))
     call = begin(world)

@@ -437,10 +437,11 @@ class Call:
     def _elsewhere(self, prepared: PreparedCluster) -> tuple[int, frozenset[int]]:
         """Where a retry goes: how often to draw again while the endpoint was tried, and the priorities to leave out."""
         retry = self._bound.retry if self._bound is not None else None
+        beside = _REDRAWS_BESIDE if self.hedge is not None and self.hedge.after is not None else 0
         if retry is None:
-            return 0, NONE
+            return beside, NONE
         policy = retry.policy
-        redraws = policy.host_selection_attempts if policy.avoid_previous_hosts else 0
+        redraws = policy.host_selection_attempts if policy.avoid_previous_hosts else beside
         if not policy.remote_localities:
             return redraws, NONE
         if self._priorities is None:
@@ -559,6 +560,9 @@ def _route_words(route: Route) -> str:
         return f"route {route.name!r}"
     return f"{route.origin.object} rule {route.origin.rule}"
 
+
+_REDRAWS_BESIDE = 5
+"""How often an attempt beside a slow one draws again for another endpoint, whatever retries do."""
 
 _TOO_SLOW = Outcome.of_failure(Failure.PER_TRY_TIMEOUT)
 _CANCELLED = Outcome.of_failure(Failure.CANCELLED)

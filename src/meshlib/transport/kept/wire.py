@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpcore
@@ -65,8 +66,34 @@ def as_httpcore(target: Target, request: WireRequest) -> httpcore.Request:
     host = "unix" if target.address.startswith("unix:") else target.address
     scheme = b"https" if target.tls is not None else b"http"
     url = httpcore.URL(scheme=scheme, host=host.encode(), port=target.port or None, target=request.target)
-    content: Any = request.body if request.body is not None else b""
+    content: Any = Content(request.body or b"") if isinstance(request.body, bytes | None) else request.body
     return httpcore.Request(request.method, url, headers=request.headers, content=content, extensions=extensions)
+
+
+class Content:
+    """A body that is at hand, for both colours; no generator, which a broken exchange would leave unfinished."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self._content,))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._content)
+
+
+class _Once:
+    def __init__(self, content: bytes) -> None:
+        self._left = [content]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 def count_response(response: httpcore.Response) -> None:

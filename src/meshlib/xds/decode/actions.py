@@ -8,8 +8,10 @@ Source: Envoy ``RouteAction``, ``RedirectAction``, ``DirectResponseAction``; gRF
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from meshlib.model.policy import RetryPolicy
 from meshlib.model.route import DirectResponse, Forward, Mirror, Redirect, RegexRewrite, WeightedCluster
 from meshlib.xds.decode import header_ops
 from meshlib.xds.decode.findings import Place
@@ -32,6 +34,7 @@ _FORWARD = {
     "host_rewrite_path_regex",
     "timeout",
     "retry_policy",
+    "hedge_policy",
     "request_mirror_policies",
     "hash_policy",
     "max_stream_duration",
@@ -89,7 +92,7 @@ def _forward(given: Any, inherited: Any, at: Place) -> Forward | DirectResponse:
     return Forward(
         _clusters(given, kind, at),
         None if at.is_grpc or timeout == 0 else _DEFAULT_TIMEOUT if timeout is None else timeout,
-        None if retries is None else retry_policy(retries, at.field("retry_policy")),
+        _retries(given, retries, at),
         given.prefix_rewrite or None,
         _regex_rewrite(given, "regex_rewrite", at),
         given.host_rewrite_literal or None,
@@ -101,6 +104,15 @@ def _forward(given: Any, inherited: Any, at: Place) -> Forward | DirectResponse:
         given.host_rewrite_header.lower() or None,
         _regex_rewrite(given, "host_rewrite_path_regex", at),
     )
+
+
+def _retries(given: Any, policy: Any, at: Place) -> RetryPolicy | None:
+    """What gRPC does of its own accord beside a slow attempt stands in its service config, not here."""
+    made = None if policy is None else retry_policy(policy, at.field("retry_policy"))
+    at.field("hedge_policy").only(given.hedge_policy, {"hedge_on_per_try_timeout"})
+    if made is None or at.is_grpc or not given.hedge_policy.hedge_on_per_try_timeout:
+        return made
+    return replace(made, hedge_on_per_try_timeout=True)
 
 
 def _stream_limits(given: Any, at: Place) -> tuple[float | None, float | None]:

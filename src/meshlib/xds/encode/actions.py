@@ -43,6 +43,8 @@ def _forward(action: Forward) -> Any:
         made.cluster_not_found_response_code = _CODE.Value(code)
     if action.retry is not None:
         made.retry_policy.CopyFrom(retry_policy(action.retry))
+        if action.retry.hedge_on_per_try_timeout:
+            made.hedge_policy.hedge_on_per_try_timeout = True
     for mirror in action.mirrors:
         policy = made.request_mirror_policies.add(cluster=mirror.cluster, disable_shadow_host_suffix_append=True)
         policy.runtime_fraction.default_value.CopyFrom(share(mirror.parts_per_million))
