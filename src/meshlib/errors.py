@@ -11,6 +11,7 @@
     │   ├── NoCluster           NC   the rule names a host, port or subset that does not exist
     │   ├── NoHealthyUpstream   UH   the cluster has no endpoint that may be picked
     │   ├── Overflow            UO   a circuit-breaker threshold is reached
+    │   ├── RateLimited         RL   a rate limit is used up, and its policy asks to raise instead of to answer 429
     │   ├── PoolTimeout         UO   no connection became free within the caller's pool timeout
     │   └── ConnectFailure      UF   no connection to the endpoint could be made
     └── DeadlineExceeded        UT   the overall or per-try timeout ran out; the request may have been sent
@@ -38,6 +39,7 @@ __all__ = [
     "NotSent",
     "Overflow",
     "PoolTimeout",
+    "RateLimited",
     "UnknownHost",
 ]
 
@@ -124,6 +126,13 @@ class Overflow(NotSent):
     """A circuit-breaker threshold of the cluster is reached."""
 
     flag = "UO"
+
+
+class RateLimited(NotSent):
+    """A rate limit is used up, and its policy asks to raise (``whenLimited: Raise``)."""
+
+    flag = "RL"
+    status = 429
 
 
 class PoolTimeout(NotSent):

@@ -10,11 +10,12 @@ import errno
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from meshlib.clock import Clock
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.outcome import Failure, Outcome
+from meshlib.dataplane.policies.rate_limit import Question, Verdict
 from meshlib.dataplane.reply import LocalReply
 from meshlib.errors import ConnectFailure, DeadlineExceeded, MeshError, NotSent
 from meshlib.model.policy import BalancerKind
@@ -80,6 +81,18 @@ def translated(error: MeshError, faces: Faces, request: Any) -> MeshError:
     return both
 
 
+class Services(Protocol):
+    """Who asks rate limit services."""
+
+    def ask(self, question: Question, seconds: float, transport: BlockingTransport) -> Verdict:
+        """See ``Exchange.ask``."""
+        ...
+
+    async def aask(self, question: Question, seconds: float, transport: CooperativeTransport) -> Verdict:
+        """See ``AsyncExchange.ask``."""
+        ...
+
+
 _TAKES_REPORTS = BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
 
 
@@ -98,6 +111,7 @@ class _Base:
         tls: ssl.SSLContext | None,
         http2: bool,
         memory: ReplayMemory,
+        services: Services | None = None,
     ) -> None:
         self.given = given
         self.faces = faces
@@ -106,6 +120,7 @@ class _Base:
         self._tls = tls
         self._http2 = http2
         self._memory = memory
+        self._services = services
         self.timeouts = given.timeouts
         self.pool_timeout = given.timeouts.pool
         self.call: Call | None = None
@@ -194,7 +209,7 @@ class _Base:
 
     def parts(self, given: Outgoing) -> tuple[Any, ...]:
         """What another exchange, of ``given``, is made of."""
-        return given, self.faces, self._targets, self.clock, self._tls, self._http2, self._memory
+        return given, self.faces, self._targets, self.clock, self._tls, self._http2, self._memory, self._services
 
     def _give_own(self, branch: _Base) -> None:
         """What changes from one attempt to the next is each branch's own."""
@@ -276,6 +291,11 @@ class CallExchange(_Base):
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
         return self._transport.send(target, wire)
 
+    def ask(self, question: Question, seconds: float) -> Verdict:
+        """See ``Exchange.ask``."""
+        assert self._services is not None, "questions are not counted"
+        return self._services.ask(question, seconds, self._transport)
+
     def branch(self) -> Self:
         """See ``Exchange.branch``."""
         branch = type(self)(self._transport, *self.parts(self.given))
@@ -315,6 +335,11 @@ class AsyncCallExchange(_Base):
             wire.body = self.replay.pieces(call.count_sent, self.timeouts, self.clock.now)
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
         return await self._transport.send(target, wire)
+
+    async def ask(self, question: Question, seconds: float) -> Verdict:
+        """See ``AsyncExchange.ask``."""
+        assert self._services is not None, "questions are not counted"
+        return await self._services.aask(question, seconds, self._transport)
 
     def branch(self) -> Self:
         """See ``AsyncExchange.branch``."""

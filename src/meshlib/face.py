@@ -17,6 +17,7 @@ from meshlib.dataplane.drivers import blocking, cooperative
 from meshlib.exchange import AsyncCallExchange, CallExchange, Faces, translated
 from meshlib.mesh import MeshSource, as_mesh
 from meshlib.outgoing import Built, Outgoing, Whole
+from meshlib.rate_limit_service import RateLimitServices
 from meshlib.replay import AsyncReplay, Replay
 from meshlib.transport.cooperative import running_loop
 from meshlib.transport.targets import Targets
@@ -44,6 +45,7 @@ class _Face:
         self._verify = verify
         self._http2 = http2
         self._targets = Targets(TlsContexts())
+        self._services = RateLimitServices(self.mesh, self._targets)
         self._tls: ssl.SSLContext | None = None
         self._lock = threading.Lock()
 
@@ -59,7 +61,7 @@ class _Face:
         except errors.MeshError as error:
             raise translated(error, self._faces, given.request) from None
         tls = self._caller_tls() if core.scheme == "https" else None
-        return call, (given, self._faces, self._targets, mesh.clock, tls, self._http2, mesh.replays)
+        return call, (given, self._faces, self._targets, mesh.clock, tls, self._http2, mesh.replays, self._services)
 
     def _caller_tls(self) -> ssl.SSLContext | None:
         """The context for ``https`` URLs; making one takes tens of milliseconds, so it is made once and late."""

@@ -50,6 +50,10 @@ class Overflow(errors.Overflow, httpx.ConnectError):
     """UO."""
 
 
+class RateLimited(errors.RateLimited, httpx.ConnectError):
+    """RL."""
+
+
 class PoolTimeout(errors.PoolTimeout, httpx.PoolTimeout):
     """UO: no connection became free in time."""
 
@@ -113,6 +117,7 @@ _FACES = Faces(
         errors.NoCluster: NoCluster,
         errors.NoHealthyUpstream: NoHealthyUpstream,
         errors.Overflow: Overflow,
+        errors.RateLimited: RateLimited,
         errors.PoolTimeout: PoolTimeout,
         errors.ConnectFailure: ConnectFailure,
         errors.DeadlineExceeded: DeadlineExceeded,

@@ -16,10 +16,12 @@ from meshlib.model.client_policy import (
     ProbeKind,
     RateLimit,
     RateLimitKey,
+    RateLimitService,
 )
 from meshlib.model.policy import RetryBudget
 from meshlib.model.snapshot import Client
 
+POLICY = "ClientPolicy default/p"
 HOST = "svc.default.svc.cluster.local"
 SERVICE = (
     "apiVersion: v1\nkind: Service\nmetadata: {name: svc, namespace: default}\n"
@@ -38,7 +40,7 @@ def policy(spec, name="p", namespace="default", created=""):
 def cluster(*texts, subset="", client="default"):
     loaded = load_text("\n---\n".join([SERVICE, *texts]))
     assert not [p for p in loaded.problems if p.level.value == "Error"], loaded.problems
-    return Universe(loaded.resources).view(Client(client)).cluster(f"outbound|80|{subset}|{HOST}")
+    return Universe(loaded.resources).view(Client(client, {"app": "web"})).cluster(f"outbound|80|{subset}|{HOST}")
 
 
 @pytest.mark.parametrize(
@@ -72,22 +74,51 @@ def cluster(*texts, subset="", client="default"):
         (
             "rateLimit: {requestsPerUnit: 120, unit: MINUTE, burst: 20, by: [{header: X-User}, {path: true}]}",
             "rate_limit",
-            RateLimit(2.0, 20, (RateLimitKey(KeySource.HEADER, "x-user"), RateLimitKey(KeySource.PATH))),
+            RateLimit(
+                POLICY,
+                20,
+                1,
+                0.5,
+                (
+                    RateLimitKey(KeySource.HEADER, "x-user", "", "x-user"),
+                    RateLimitKey(KeySource.PATH, "", "", "path"),
+                ),
+            ),
         ),
-        ("rateLimit: {requestsPerUnit: 3}", "rate_limit", RateLimit(3.0, 3)),
+        ("rateLimit: {requestsPerUnit: 4}", "rate_limit", RateLimit(POLICY, 4, 1, 0.25)),
         (
-            "rateLimit: {requestsPerUnit: 3, by: [{cookie: C}, {queryParam: Q}, {label: L}, {method: true}, "
-            "{host: true}]}",
+            "rateLimit: {requestsPerUnit: 10, unit: HOUR, whenLimited: Raise}",
+            "rate_limit",
+            RateLimit(POLICY, 10, 1, 360.0, raises=True),
+        ),
+        (
+            "rateLimit: {global: {service: 'limits:81', domain: shop}}",
             "rate_limit",
             RateLimit(
-                3.0,
-                3,
+                POLICY, 0, 1, 1.0, service=RateLimitService("limits.default.svc.cluster.local", 81, "shop", 0.02, True)
+            ),
+        ),
+        (
+            "rateLimit: {requestsPerUnit: 1, global: {service: '[::1]:81', domain: d, timeout: 1s, failOpen: false}}",
+            "rate_limit",
+            RateLimit(POLICY, 1, 1, 1.0, service=RateLimitService("::1", 81, "d", 1.0, False)),
+        ),
+        (
+            "rateLimit: {requestsPerUnit: 4, by: [{cookie: C}, {queryParam: Q}, {label: app}, {method: true}, "
+            "{host: true}, {genericKey: slow, descriptorKey: speed}]}",
+            "rate_limit",
+            RateLimit(
+                POLICY,
+                4,
+                1,
+                0.25,
                 (
-                    RateLimitKey(KeySource.COOKIE, "C"),
-                    RateLimitKey(KeySource.QUERY, "Q"),
-                    RateLimitKey(KeySource.LABEL, "L"),
-                    RateLimitKey(KeySource.METHOD),
-                    RateLimitKey(KeySource.HOST),
+                    RateLimitKey(KeySource.COOKIE, "C", "", "C"),
+                    RateLimitKey(KeySource.QUERY, "Q", "", "Q"),
+                    RateLimitKey(KeySource.LABEL, "app", "web", "app"),
+                    RateLimitKey(KeySource.METHOD, "", "", "method"),
+                    RateLimitKey(KeySource.HOST, "", "", "host"),
+                    RateLimitKey(KeySource.GENERIC, "", "slow", "speed"),
                 ),
             ),
         ),
@@ -112,7 +143,7 @@ def test_subsets_narrow_a_policy_and_complete_the_wider_one():
     narrow = policy("hosts: [svc], subsets: [v1], hedge: {after: 2s}", "narrow")
     hedges = {subset: cluster(wide, narrow, subset=subset).client_policy.hedge.after for subset in ("", "v1", "v2")}
     assert hedges == {"": 1.0, "v1": 2.0, "v2": 1.0}
-    assert cluster(wide, narrow, subset="v1").client_policy.rate_limit == RateLimit(1.0, 1)
+    assert cluster(wide, narrow, subset="v1").client_policy.rate_limit == RateLimit("ClientPolicy default/wide", 1)
     assert cluster(narrow, subset="v2").client_policy == NO_CLIENT_POLICY
 
 

@@ -53,7 +53,7 @@ class Context:
             own = spoken_for(request.raw_headers)
             lent = [pair for pair in self.headers if pair[0] not in own]
             if lent:
-                request.raw_headers = [*request.raw_headers, *lent]
+                request.add(lent)
         if self.deadline is not None:
             left = self.deadline.remaining()
             if request.timeout is None or left < request.timeout:

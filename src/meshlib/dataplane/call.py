@@ -17,7 +17,7 @@ called at any moment and any number of times. Nothing here waits.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.dataplane import headers as header_ops
@@ -36,6 +36,7 @@ from meshlib.model.route import Route, VirtualHost
 
 if TYPE_CHECKING:
     from meshlib.dataplane.cluster import PreparedCluster
+    from meshlib.dataplane.policies.rate_limit import RateLimiter
     from meshlib.dataplane.prepared import BoundRoute, Destination
     from meshlib.dataplane.state import State
 
@@ -50,6 +51,7 @@ class Call:
     Attributes:
         request: What was asked.
         host: The virtual host, None for a host the mesh does not know.
+        added: Headers that a rate limit service adds to the response.
         answer: The reply that the configuration asks for instead of sending, or None.
         delay: Seconds of injected delay before anything else.
         attempts: How many attempts were begun.
@@ -59,6 +61,7 @@ class Call:
         hedge: How its attempts may run side by side; None lets one follow the other.
         draw_fault: Draws the fault of an attempt, where faults count as answers of the endpoint; else None.
         cookies: ``Set-Cookie`` values that keep a generated key.
+        limiter: What bounds the rate of calls to its cluster, or None.
         outcome: Classification of the last settled attempt.
         hedges: How many of them were begun beside another that was slow.
         error_status: The status that a sidecar would have answered with where we raise; 0 where we do not.
@@ -82,6 +85,7 @@ class Call:
         "_promised",
         "_rng",
         "_tried",
+        "added",
         "answer",
         "attempts",
         "cookies",
@@ -94,6 +98,7 @@ class Call:
         "hedge",
         "hedges",
         "host",
+        "limiter",
         "outcome",
         "request",
         "request_bytes",
@@ -122,6 +127,7 @@ class Call:
         self.hash_key: int | None = None
         self.hedge: Hedging | None = None
         self.draw_fault: Callable[[Call], Injection | None] | None = None
+        self.limiter: RateLimiter | None = None
         self.cookies: tuple[bytes, ...] = ()
         self.outcome: Outcome | None = None
         self.error_status = 0
@@ -134,6 +140,7 @@ class Call:
         self._current: Attempt | None = None
         self._last: Attempt | None = None
         self._promised = 0
+        self.added: Sequence[tuple[bytes, bytes]] = ()
         self._priorities: PreviousPriorities | None = None
         self._tried: list[EndpointState] = []
         self._flags = ""
@@ -378,6 +385,8 @@ class Call:
         bound, answer = self._bound, self.answer
         if bound is None or (answer is not None and answer.is_final):
             return headers
+        if self.added:
+            headers = [*headers, *self.added]
         if self.cookies:
             headers = [*headers, *((b"set-cookie", cookie) for cookie in self.cookies)]
         ops = self.destination.response_ops if self.destination is not None else bound.response_ops

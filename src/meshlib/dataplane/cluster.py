@@ -24,6 +24,7 @@ from meshlib.model.policy import BalancerKind
 
 if TYPE_CHECKING:
     from meshlib.dataplane.call import Attempt, Call
+    from meshlib.dataplane.policies.rate_limit import RateLimiter
     from meshlib.dataplane.request import Request
 
 __all__ = ["PreparedCluster"]
@@ -39,6 +40,7 @@ class PreparedCluster:
         counts_calls: A retry budget looks back and wants to hear of each call that begins.
         gate: Bounds HTTP/1.1 connections; None when unlimited.
         beyond: The ClientPolicy, where it says anything that is decided for each call; None where not.
+        limiter: Bounds the rate of calls; None when unlimited.
         measures: The balancer wants to know how long answers take.
         takes_reports: The balancer wants to see the load reports in answers.
         checks: Active health checks; None where none are asked for.
@@ -62,6 +64,7 @@ class PreparedCluster:
         "cluster",
         "counts_calls",
         "gate",
+        "limiter",
         "measures",
         "state",
         "takes_reports",
@@ -85,6 +88,7 @@ class PreparedCluster:
         self.gate = self._bounded(cluster, state)
         policy = cluster.client_policy
         self.beyond = policy if policy.hedge is not None or policy.faults_below_retries else None
+        self.limiter: RateLimiter | None = None
         budget = cluster.circuit_breaker.retry_budget
         self._window = state.window(budget.interval) if budget is not None and budget.interval else None
         self.counts_calls = self._window is not None

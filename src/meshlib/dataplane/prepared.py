@@ -25,9 +25,12 @@ from meshlib.dataplane.policies.asked import Asked, asked, grpc_timeout, speaks_
 from meshlib.dataplane.policies.cors import BoundCors
 from meshlib.dataplane.policies.fault import HEADERS as FAULT_HEADERS
 from meshlib.dataplane.policies.fault import bind_faults, left_to_headers
+from meshlib.dataplane.policies.rate_limit import RateLimiter
 from meshlib.dataplane.policies.retry import BoundRetry
+from meshlib.dataplane.policies.token_buckets import TokenBuckets
 from meshlib.dataplane.reply import PathRewrite, bind_rewrite, bind_substitution
 from meshlib.dataplane.request import Request
+from meshlib.model.client_policy import RateLimit
 from meshlib.model.cluster import Cluster
 from meshlib.model.policy import RetryPolicy
 from meshlib.model.route import DirectResponse, Forward, Redirect, Route, VirtualHost, WeightedCluster
@@ -448,4 +451,14 @@ class Prepared:
 
     def _ready(self, cluster: Cluster) -> PreparedCluster:
         assignment = self.snapshot.assignment(cluster.name)
-        return PreparedCluster(cluster, self.state.cluster(cluster.name), assignment, self._made_at, self._rng)
+        ready = PreparedCluster(cluster, self.state.cluster(cluster.name), assignment, self._made_at, self._rng)
+        limit = cluster.client_policy.rate_limit
+        if limit is not None:
+            ready.limiter = RateLimiter(limit, cluster.service, self._buckets(limit))
+        return ready
+
+    def _buckets(self, limit: RateLimit) -> TokenBuckets | None:
+        """The counts of a policy in this process, which outlive its clusters; None where it keeps none."""
+        if not limit.max_tokens:
+            return None
+        return self.state.buckets(limit.name, limit.max_tokens, limit.tokens_per_fill, limit.fill_interval)

@@ -96,6 +96,12 @@ class Request:
         """The value of a header, by its lower-case name; ``:path`` and kin too."""
         return self.headers.get(name)
 
+    def add(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send some more headers, which everything that looks from here on sees."""
+        self.raw_headers = [*self.raw_headers, *headers]
+        self._headers = self._extended = None
+        self._repeated = _NEVER
+
     @property
     def extended(self) -> bool:
         """Whether the name of any header begins with ``x``: else none of Envoy's is there, and no request id."""

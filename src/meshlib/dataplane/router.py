@@ -63,6 +63,8 @@ def begin(
         _answer_missing(call, bound, now)
     if (bound.hedges or beyond is not None) and call.answer is None and request.repeatable:
         call.hedge = _hedging(bound, beyond.hedge if beyond is not None else None, request)
+    if destination is not None and destination.cluster is not None:
+        call.limiter = destination.cluster.limiter
     return call
 
 

@@ -19,6 +19,7 @@ from meshlib.dataplane.policies.checked import Checked
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier_rates import Results
 from meshlib.dataplane.policies.stalls import Stalls
+from meshlib.dataplane.policies.token_buckets import TokenBuckets
 from meshlib.model.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -309,7 +310,7 @@ class State:
         wake: Is told which clusters want health checks; None checks nothing.
     """
 
-    __slots__ = ("_clusters", "_faults", "_lock", "_seed", "_tell", "stalls", "wake")
+    __slots__ = ("_buckets", "_clusters", "_faults", "_lock", "_seed", "_tell", "stalls", "wake")
 
     def __init__(self, tell: Tell | None = None, stalls: Stalls | None = None, seed: int = 0) -> None:
         self._tell = tell
@@ -318,6 +319,7 @@ class State:
         self.stalls = stalls if stalls is not None else Stalls()
         self._lock = threading.Lock()
         self._clusters: dict[str, ClusterState] = {}
+        self._buckets: dict[str, TokenBuckets] = {}
         self._faults = 0
 
     def active_faults(self) -> int:
@@ -328,6 +330,15 @@ class State:
         """So many more, or fewer, are under way."""
         with self._lock:
             self._faults += change
+
+    def buckets(self, name: str, max_tokens: int, tokens_per_fill: int, fill_interval: float) -> TokenBuckets:
+        """The buckets of a policy, with these limits from now on."""
+        with self._lock:
+            known = self._buckets.get(name)
+            if known is None:
+                known = self._buckets[name] = TokenBuckets(max_tokens, tokens_per_fill, fill_interval)
+        known.resize(max_tokens, tokens_per_fill, fill_interval)
+        return known
 
     def cluster(self, name: str) -> ClusterState:
         """The state of that cluster, made at first use."""
@@ -348,6 +359,8 @@ class State:
         self._lock = threading.Lock()
         self._faults = 0
         self.stalls.after_fork()
+        for buckets in self._buckets.values():
+            buckets.after_fork()
         for state in self._clusters.values():
             state.seed = seed
             state.after_fork()

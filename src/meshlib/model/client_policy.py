@@ -19,6 +19,7 @@ __all__ = [
     "ProbeKind",
     "RateLimit",
     "RateLimitKey",
+    "RateLimitService",
 ]
 
 
@@ -104,29 +105,66 @@ class KeySource(Enum):
     PATH = "PATH"
     METHOD = "METHOD"
     HOST = "HOST"
+    GENERIC = "GENERIC"
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimitKey:
-    """One part of the key; ``name`` is that of a header (lower case), parameter, cookie or label, else empty."""
+    """One part of the key.
+
+    Attributes:
+        source: What it is read from.
+        name: Of a header (lower case), parameter, cookie or label, else empty.
+        value: What the caller's label is, or the constant of ``GENERIC``.
+        descriptor: What a rate limit service knows the part by.
+    """
 
     source: KeySource
     name: str = ""
+    value: str = ""
+    descriptor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitService:
+    """A service that counts for many processes; it speaks Envoy's protocol.
+
+    Attributes:
+        host: Full name of a service of the mesh, or whatever a resolver knows.
+        port: Its port.
+        domain: What the limits are kept under there.
+        timeout: Seconds that a call waits for its word.
+        fail_open: Calls pass when it does not answer; else they are answered 500.
+    """
+
+    host: str
+    port: int
+    domain: str
+    timeout: float = 0.02
+    fail_open: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A token bucket for each key.
+    """How many calls may be made: a token bucket here for each key, a service to ask, or both.
 
     Attributes:
-        tokens_per_second: How fast a bucket fills.
-        burst: Size of a bucket, at least 1.
+        name: Of the policy: clusters with the same one share their buckets.
+        max_tokens: Size of a bucket, which starts full; 0 keeps no buckets here.
+        tokens_per_fill: Tokens added at each interval.
+        fill_interval: Seconds.
         by: Parts of the key; empty counts all calls together.
+        service: None asks nobody.
+        raises: A call too many raises instead of being answered 429.
     """
 
-    tokens_per_second: float
-    burst: int
+    name: str
+    max_tokens: int
+    tokens_per_fill: int = 1
+    fill_interval: float = 1.0
     by: tuple[RateLimitKey, ...] = ()
+    service: RateLimitService | None = None
+    raises: bool = False
 
 
 @dataclass(frozen=True, slots=True)

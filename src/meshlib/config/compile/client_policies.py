@@ -8,9 +8,9 @@ one that names the subset goes before one that does not, then the older.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from meshlib.config.compile.registry import age
 from meshlib.config.resources import client_policy as api
@@ -46,41 +46,52 @@ class Found:
     origins: tuple[tuple[str, str], ...] = ()
 
 
+class Names(NamedTuple):
+    """By what names in a policy are understood: its namespace, the cluster domain, the labels of the client."""
+
+    namespace: str
+    domain: str
+    labels: Mapping[str, str]
+
+
 class ClientPolicies:
     """All ClientPolicies, by namespace and host."""
 
     def __init__(self, resources: Iterable[Resource[Any]], namespace: str, domain: str) -> None:
+        self._domain = domain
         self._by_namespace: defaultdict[str, HostIndex[_Policy]] = defaultdict(HostIndex)
         for resource in sorted((r for r in resources if r.kind == "ClientPolicy"), key=age):
             own = resource.metadata.namespace or namespace
             for host in dict.fromkeys(expand(host, own, domain) for host in resource.spec.hosts):
                 self._by_namespace[own].add(host, resource)
 
-    def find(self, host: str, subset: str, namespaces: Iterable[str]) -> Found:
+    def find(self, host: str, subset: str, namespaces: Iterable[str], labels: Mapping[str, str]) -> Found:
         """What holds for a subset (``""`` for the whole service) of ``host``.
 
         Args:
             host: Full name of the service.
             subset: Subset name.
             namespaces: The client's, the service's, the root's.
+            labels: The client's.
         """
         for namespace in dict.fromkeys(namespaces):
             index = self._by_namespace.get(namespace)
             known = index.best(host) if index is not None else []
             mine = [policy for policy in known if not policy.spec.subsets or subset in policy.spec.subsets]
             if mine:
-                return _combined(sorted(mine, key=lambda policy: not policy.spec.subsets))
+                completed = sorted(mine, key=lambda policy: not policy.spec.subsets)
+                return _combined(completed, Names(namespace, self._domain, labels))
         return Found()
 
 
-def _combined(policies: list[_Policy]) -> Found:
+def _combined(policies: list[_Policy], names: Names) -> Found:
     chosen = {name: next(_saying(policies, name), None) for name in _FIELDS}
     values = {name: getattr(policy.spec, name) for name, policy in chosen.items() if policy is not None}
     budget, hedge = values.get("retry_budget"), values.get("hedge")
     policy = model.ClientPolicy(
         _breaker(values.get("circuit_breaker")),
         _health_check(values.get("health_check")),
-        _rate_limit(values.get("rate_limit")),
+        _rate_limit(chosen["rate_limit"], names),
         _hedge(hedge),
         bool(values.get("faults_below_retries")),
     )
@@ -137,22 +148,54 @@ def _health_check(given: api.HealthCheck | None) -> model.HealthCheck | None:
     return replace(check, kind=model.ProbeKind.TCP) if given.tcp is not None else None
 
 
-def _rate_limit(given: api.RateLimit | None) -> model.RateLimit | None:
+def _rate_limit(policy: _Policy | None, names: Names) -> model.RateLimit | None:
+    """Tokens are added one by one, as often as makes the rate: the finest that Envoy's buckets can be set to."""
+    given = policy.spec.rate_limit if policy is not None else None
+    if policy is None or given is None:
+        return None
+    per_unit = given.requests_per_unit or 0
+    return model.RateLimit(
+        f"{policy.kind} {names.namespace}/{policy.metadata.name}",
+        per_unit if given.burst is None or not per_unit else given.burst,
+        1,
+        _UNIT_SECONDS[given.unit] / per_unit if per_unit else 1.0,
+        tuple(_key(part, names.labels) for part in given.by),
+        _service(given.global_, names),
+        given.when_limited is api.WhenLimited.RAISE,
+    )
+
+
+def _service(given: api.GlobalRateLimit | None, names: Names) -> model.RateLimitService | None:
     if given is None:
         return None
-    rate = given.requests_per_unit / _UNIT_SECONDS[given.unit]
-    burst = given.requests_per_unit if given.burst is None else given.burst
-    return model.RateLimit(rate, max(1, burst), tuple(_key(part) for part in given.by))
+    host, _, port = given.service.rpartition(":")
+    host = host.strip("[]")
+    host = host if host == "localhost" else expand(host, names.namespace, names.domain)
+    return model.RateLimitService(host, int(port), given.domain, given.timeout, given.fail_open)
 
 
-def _key(part: api.RateLimitKey) -> model.RateLimitKey:
-    named = (("header", "HEADER"), ("query_param", "QUERY"), ("cookie", "COOKIE"), ("label", "LABEL"))
-    for name, source in named:
-        value = getattr(part, name)
-        if value is not None:
-            return model.RateLimitKey(model.KeySource[source], value.lower() if name == "header" else value)
-    source = "PATH" if part.path else "METHOD" if part.method else "HOST"
-    return model.RateLimitKey(model.KeySource[source])
+_PARTS = (
+    ("header", model.KeySource.HEADER),
+    ("query_param", model.KeySource.QUERY),
+    ("cookie", model.KeySource.COOKIE),
+    ("label", model.KeySource.LABEL),
+    ("path", model.KeySource.PATH),
+    ("method", model.KeySource.METHOD),
+    ("host", model.KeySource.HOST),
+    ("generic_key", model.KeySource.GENERIC),
+)
+
+
+def _key(part: api.RateLimitKey, labels: Mapping[str, str]) -> model.RateLimitKey:
+    field, source = next((field, source) for field, source in _PARTS if getattr(part, field))
+    given = getattr(part, field)
+    name = given if source in _NAMED else ""
+    name = name.lower() if source is model.KeySource.HEADER else name
+    value = labels.get(name, "") if source is model.KeySource.LABEL else part.generic_key or ""
+    return model.RateLimitKey(source, name, value, part.descriptor_key or name or field)
+
+
+_NAMED = frozenset({model.KeySource.HEADER, model.KeySource.QUERY, model.KeySource.COOKIE, model.KeySource.LABEL})
 
 
 def _hedge(given: api.Hedge | None) -> model.Hedge | None:

@@ -115,7 +115,7 @@ class Outbound:
             subset,
             policy,
             self._peer(parts, policy),
-            universe.client_policies.find(service.host, subset, namespaces),
+            universe.client_policies.find(service.host, subset, namespaces, client.labels),
             for_workloads=rule is not None and rule.selector is not None,
             host=f"{member}.{service.host}" if member else "",
         )

@@ -8,7 +8,7 @@ spec:
   circuitBreaker: {consecutiveErrors: 5, openFor: 30s}
   retryBudget: {percent: 20, minConcurrency: 3}
   healthCheck: {path: /healthz, interval: 5s}
-  rateLimit: {requestsPerUnit: 100, unit: SECOND, burst: 20, by: [{header: x-user}]}
+  rateLimit: {requestsPerUnit: 100, unit: SECOND, burst: 20, by: [{header: x-user}]}  # or global: {service: ...}
   hedge: {after: 50ms, maxAttempts: 2, methods: [GET]}
 """
 
@@ -20,13 +20,13 @@ from typing import Annotated
 from pydantic import Field
 
 from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
-from meshlib.config.resources.support import Carried
 
 __all__ = [
     "BreakerScope",
     "CircuitBreaker",
     "ClientPolicySpec",
     "ClientRetryBudget",
+    "GlobalRateLimit",
     "GrpcCheck",
     "HealthCheck",
     "Hedge",
@@ -35,6 +35,7 @@ __all__ = [
     "RateLimitKey",
     "RateLimitUnit",
     "TcpCheck",
+    "WhenLimited",
 ]
 
 
@@ -165,7 +166,10 @@ class RateLimitKey(Message):
         label: The value of this label of the caller.
         path: True for the path without its query.
         method: True for the method.
-        host: True for the host.
+        host: True for the service's full name.
+        generic_key: This text, for a rate limit service.
+        descriptor_key: What a rate limit service knows the part by; None takes the name of the header, parameter,
+            cookie or label, else ``path``, ``method``, ``host`` or ``generic_key``.
     """
 
     header: str | None = None
@@ -175,24 +179,53 @@ class RateLimitKey(Message):
     path: bool | None = None
     method: bool | None = None
     host: bool | None = None
+    generic_key: str | None = None
+    descriptor_key: str | None = None
 
-    _part = one_of("header", "query_param", "cookie", "label", "path", "method", "host")
+    _part = one_of("header", "query_param", "cookie", "label", "path", "method", "host", "generic_key")
+
+
+class GlobalRateLimit(Message):
+    """A service that counts for many processes, by Envoy's ``RateLimitService`` (v3, gRPC).
+
+    Attributes:
+        service: ``host:port``; a host of the mesh is called as the mesh says, any other at its address, in plaintext.
+        domain: What the limits are kept under there.
+        timeout: How long a call waits for its word.
+        fail_open: Calls pass when it does not answer in time; else they are answered 500.
+    """
+
+    service: str = ""
+    domain: str = ""
+    timeout: Duration = 0.02
+    fail_open: bool = True
+
+
+class WhenLimited(StrEnum):
+    """What becomes of a call too many: a response with status 429, or an error."""
+
+    ANSWER = "Answer"
+    RAISE = "Raise"
 
 
 class RateLimit(Message):
-    """A token bucket in this process; refused calls get 429 as a sidecar's local rate limit gives.
+    """Token buckets in this process, a service that counts for many, or both; the buckets are asked first.
 
     Attributes:
-        requests_per_unit: Tokens that flow in per unit.
+        requests_per_unit: Tokens that flow in per unit; None keeps no buckets here.
         unit: The unit.
-        burst: Size of the bucket; None makes it ``requests_per_unit``.
+        burst: Size of a bucket; None makes it ``requests_per_unit``.
         by: Parts of the key; empty counts all calls together.
+        global_: The service, None for none.
+        when_limited: What becomes of a call too many.
     """
 
-    requests_per_unit: UInt32 = 0
+    requests_per_unit: UInt32 | None = None
     unit: Annotated[RateLimitUnit, numbered(*RateLimitUnit)] = RateLimitUnit.SECOND
     burst: UInt32 | None = None
     by: list[RateLimitKey] = Field(default_factory=list)
+    global_: GlobalRateLimit | None = Field(None, alias="global")
+    when_limited: Annotated[WhenLimited, numbered(*WhenLimited)] = WhenLimited.ANSWER
 
 
 class Hedge(Message):
@@ -224,8 +257,6 @@ class ClientPolicySpec(Message):
     circuit_breaker: CircuitBreaker | None = None
     retry_budget: ClientRetryBudget | None = None
     health_check: HealthCheck | None = None
-    rate_limit: Annotated[
-        RateLimit | None, Carried("calls do not obey it yet", into="client_policy.ClientPolicy.rate_limit")
-    ] = None
+    rate_limit: RateLimit | None = None
     hedge: Hedge | None = None
     faults_below_retries: bool = False

@@ -10,6 +10,7 @@ __all__ = ["client_policy"]
 
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH"})
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+_KEY_PARTS = ("header", "query_param", "cookie", "label", "path", "method", "host", "generic_key")
 _PARTS = ("circuit_breaker", "retry_budget", "health_check", "rate_limit", "hedge", "faults_below_retries")
 
 
@@ -99,16 +100,33 @@ def _http(report: Report, given: api.HttpCheck, path: str) -> None:
 
 
 def _rate_limit(report: Report, limit: api.RateLimit, path: str) -> None:
+    if limit.requests_per_unit is None and limit.global_ is None:
+        report.error(path, "it limits nothing: one of requestsPerUnit and global is needed")
+    if limit.requests_per_unit is None and limit.burst is not None:
+        report.warn(f"{path}.burst", "burst belongs to requestsPerUnit, which is not set")
     _least_one(report, limit.requests_per_unit, f"{path}.requestsPerUnit")
     _least_one(report, limit.burst, f"{path}.burst")
+    if limit.global_ is not None:
+        _global(report, limit.global_, f"{path}.global")
     for number, key in enumerate(limit.by):
         where = f"{path}.by[{number}]"
-        if not any(getattr(key, name) for name in type(key).model_fields):
-            report.error(where, "one of header, queryParam, cookie, label, path, method and host is needed")
+        if not any(getattr(key, name) for name in _KEY_PARTS):
+            report.error(where, "one of header, queryParam, cookie, label, path, method, host and genericKey is needed")
         if key.header is not None:
             report.refuse(f"{where}.header", check.header_name(key.header))
         if key in limit.by[:number]:
             report.error(where, "this part of the key stands twice")
+
+
+def _global(report: Report, limit: api.GlobalRateLimit, path: str) -> None:
+    host, colon, port = limit.service.rpartition(":")
+    if not colon or not host or not (port.isascii() and port.isdigit()):
+        report.error(f"{path}.service", f"{limit.service!r} is not host:port")
+    else:
+        report.refuse(f"{path}.service", check.port(int(port)))
+    if not limit.domain:
+        report.error(f"{path}.domain", "domain is required: the limits are kept under it")
+    report.refuse(f"{path}.timeout", check.duration(limit.timeout))
 
 
 def _hedge(report: Report, hedge: api.Hedge, path: str) -> None:

@@ -9,6 +9,7 @@ from meshlib.dataplane.call import Call
 from meshlib.dataplane.drivers import racing_blocking
 from meshlib.dataplane.drivers.blocking_attempt import meet_fault, pass_gate, timed_out
 from meshlib.dataplane.drivers.exchange import Exchange
+from meshlib.dataplane.policies import rate_limit
 from meshlib.errors import MeshError
 
 __all__ = ["drive"]
@@ -27,6 +28,8 @@ def drive(call: Call, exchange: Exchange[ReplyT, ResponseT], clock: Clock) -> Re
     try:
         if call.delay:
             _sleep(call, call.delay, clock)
+        if call.limiter is not None:
+            _ask_limits(call, exchange, clock)
         if call.answer is not None:
             return exchange.answer(call)
         if call.hedge is not None:
@@ -60,6 +63,13 @@ def drive(call: Call, exchange: Exchange[ReplyT, ResponseT], clock: Clock) -> Re
     except BaseException:
         call.abandon(clock.now())
         raise
+
+
+def _ask_limits(call: Call, exchange: Exchange[ReplyT, ResponseT], clock: Clock) -> None:
+    """Count the call, here and where it is counted for many; a call too many is answered or raised."""
+    question = rate_limit.count(call, clock.now())
+    if question is not None:
+        rate_limit.judge(call, exchange.ask(question, call.within(question.service.timeout, clock.now())))
 
 
 def _sleep(call: Call, wait: float, clock: Clock) -> None:

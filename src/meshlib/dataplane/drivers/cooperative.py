@@ -9,6 +9,7 @@ from meshlib.dataplane.call import Call
 from meshlib.dataplane.drivers import racing_cooperative
 from meshlib.dataplane.drivers.cooperative_attempt import pass_gate, send_now, timed_out
 from meshlib.dataplane.drivers.exchange import AsyncExchange
+from meshlib.dataplane.policies import rate_limit
 from meshlib.errors import MeshError
 
 __all__ = ["drive"]
@@ -27,6 +28,8 @@ async def drive(call: Call, exchange: AsyncExchange[ReplyT, ResponseT], clock: C
     try:
         if call.delay:
             await _sleep(call, call.delay, clock)
+        if call.limiter is not None:
+            await _ask_limits(call, exchange, clock)
         if call.answer is not None:
             return exchange.answer(call)
         if call.hedge is not None:
@@ -60,6 +63,13 @@ async def drive(call: Call, exchange: AsyncExchange[ReplyT, ResponseT], clock: C
     except BaseException:
         call.abandon(clock.now())
         raise
+
+
+async def _ask_limits(call: Call, exchange: AsyncExchange[ReplyT, ResponseT], clock: Clock) -> None:
+    """Count the call, here and where it is counted for many; a call too many is answered or raised."""
+    question = rate_limit.count(call, clock.now())
+    if question is not None:
+        rate_limit.judge(call, await exchange.ask(question, call.within(question.service.timeout, clock.now())))
 
 
 async def _sleep(call: Call, wait: float, clock: Clock) -> None:

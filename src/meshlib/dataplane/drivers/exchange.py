@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.outcome import Outcome
+from meshlib.dataplane.policies.rate_limit import Question, Verdict
 from meshlib.dataplane.reply import LocalReply
 
 __all__ = ["AsyncExchange", "Exchange"]
@@ -52,6 +53,10 @@ class Exchange(_Reading[ReplyT, ResponseT_co], Protocol):
         """Send; return when the response headers are there, at the latest at ``attempt.deadline``."""
         ...
 
+    def ask(self, question: Question, seconds: float) -> Verdict:
+        """Ask a rate limit service; its failure within ``seconds`` is a verdict too."""
+        ...
+
     def branch(self) -> Exchange[ReplyT, ResponseT_co]:
         """An exchange of the same call, for one of several attempts side by side."""
         ...
@@ -73,6 +78,10 @@ class AsyncExchange(_Reading[ReplyT, ResponseT_co], Protocol):
 
     async def send(self, call: Call, attempt: Attempt) -> ReplyT:
         """Send; return when the response headers are there."""
+        ...
+
+    async def ask(self, question: Question, seconds: float) -> Verdict:
+        """Ask a rate limit service; its failure within ``seconds`` is a verdict too."""
         ...
 
     def branch(self) -> AsyncExchange[ReplyT, ResponseT_co]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from meshlib.dataplane.balancing.xxhash import xxh64
 from meshlib.dataplane.matchers import query_value
+from meshlib.dataplane.policies.cookie import cookie_value
 from meshlib.dataplane.request import Request
 from meshlib.model.policy import HashKey
 
@@ -56,16 +57,8 @@ def _read(key: HashKey, request: Request) -> str | None:
     if key.source == "query":
         return query_value(request.path, key.name)
     if key.source == "cookie":
-        return _cookie(request.header("cookie") or "", key.name)
+        return cookie_value(request.header("cookie") or "", key.name)
     return _LOCAL
-
-
-def _cookie(header: str, name: str) -> str | None:
-    for pair in header.replace(",", ";").split(";"):
-        found, equals, value = pair.strip().partition("=")
-        if equals and found == name:
-            return value.strip('"')
-    return None
 
 
 def _set_cookie(key: HashKey, value: str) -> bytes:
