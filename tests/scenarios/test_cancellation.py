@@ -212,8 +212,14 @@ def test_cancelling_while_bytes_move_closes_the_connection(backend):
 
     async def main():
         async with AsyncMeshClient(mesh) as client:
-            with anyio.move_on_after(0.2) as scope:
-                await client.get("http://slow/")
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(client.get, "http://slow/")
+                    with anyio.fail_after(10):
+                        while not accepted:
+                            await anyio.sleep(0.005)
+                    await anyio.sleep(0.1)  # the request is under way
+                    scope.cancel()
             assert scope.cancelled_caught
             assert nothing_taken(mesh)
             accepted[0].settimeout(5)
