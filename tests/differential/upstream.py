@@ -54,7 +54,7 @@ class Upstream:
         await asyncio.sleep(0)
 
     def status_for(self, case: str, attempt: str) -> int:
-        """The next status of a case; 0 closes the connection without an answer."""
+        """The next status of a case; 0 closes the connection without an answer, -1 never answers."""
         self.attempts.setdefault(case, []).append(attempt)
         steps = self.failing.get(case, [200])
         return steps.pop(0) if len(steps) > 1 else steps[0]
@@ -88,8 +88,9 @@ class _Connection(asyncio.Protocol):
         status = 200
         if "x-case" in found:
             status = self.upstream.status_for(found["x-case"], found.get("x-envoy-attempt-count", ""))
-        if status == 0:
-            self.transport.close()
+        if status <= 0:
+            if status == 0:
+                self.transport.close()
             return
         method, target, _ = line.split(" ", 2)
         body = json.dumps({"port": self.port, "method": method, "target": target, "headers": pairs}).encode()
