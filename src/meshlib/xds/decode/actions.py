@@ -116,13 +116,16 @@ def _retries(given: Any, policy: Any, at: Place) -> RetryPolicy | None:
 
 
 def _stream_limits(given: Any, at: Place) -> tuple[float | None, float | None]:
-    """The newer message supersedes ``max_grpc_timeout``."""
+    """The newer message supersedes ``max_grpc_timeout``, which says nothing where it is the route's own timeout."""
     if given.HasField("max_stream_duration"):
         place, limits = at.field("max_stream_duration"), given.max_stream_duration
         place.only(limits, {"max_stream_duration", "grpc_timeout_header_max"})
         longest = optional_duration(limits, "grpc_timeout_header_max", place)
-        return optional_duration(limits, "max_stream_duration", place), longest
-    return None, optional_duration(given, "max_grpc_timeout", at)
+        stream = optional_duration(limits, "max_stream_duration", place)
+        if longest is not None or given.max_grpc_timeout == given.timeout:
+            return stream, longest
+        return stream, optional_duration(given, "max_grpc_timeout", at)
+    return None, None if given.max_grpc_timeout == given.timeout else optional_duration(given, "max_grpc_timeout", at)
 
 
 def _clusters(given: Any, kind: str, at: Place) -> tuple[WeightedCluster, ...]:

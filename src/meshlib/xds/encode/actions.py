@@ -53,6 +53,8 @@ def _forward(action: Forward) -> Any:
         made.max_stream_duration.max_stream_duration.CopyFrom(duration(action.max_stream_duration))
     if action.grpc_timeout_max is not None:
         made.max_stream_duration.grpc_timeout_header_max.CopyFrom(duration(action.grpc_timeout_max))
+    else:  # the caller's grpc-timeout holds, up to the route's own (Istio)
+        made.max_grpc_timeout.CopyFrom(duration(action.timeout or 0.0))
     return made
 
 
