@@ -147,6 +147,11 @@ class HealthChecks:
         http2 = True if settings.kind is ProbeKind.GRPC else None
         authority = cluster.cluster.service
         target = targets.to(
-            cluster.cluster, state.endpoint, settings.host or authority, port=settings.port, http2=http2
+            cluster.cluster,
+            state.endpoint,
+            settings.host or authority,
+            port=settings.port,
+            http2=http2,
+            idle=2.5 * settings.interval,  # kept from one check to the next, and not long after the last
         )
         return await probe(transport, target, settings, authority)

@@ -25,6 +25,7 @@ from meshlib.config.validation import mesh_config_given
 from meshlib.dataplane.balancing.subsetting import seed_of
 from meshlib.dataplane.connections import target_of
 from meshlib.dataplane.decision import Decision
+from meshlib.dataplane.departed import departed
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.explain import explain
 from meshlib.dataplane.explain_connection import explain_connection
@@ -254,6 +255,8 @@ class Mesh:
         with self._published:
             self.is_ready = True
             self._published.notify_all()
+        if snapshot is not None:
+            self._retire()
 
     def _log(self, problems: Sequence[Problem]) -> None:
         """Each new finding in a line; of very many the first."""
@@ -261,6 +264,13 @@ class Mesh:
             _LOG.warning("%s", problem)
         if len(problems) > STATUS_LIMIT:
             _LOG.warning("%d more problems of the configuration: see mesh.problems", len(problems) - STATUS_LIMIT)
+
+    def _retire(self) -> None:
+        """Let go of connections to endpoints that are gone; what runs there runs on."""
+        gone = departed(self.state, self.prepared, self.clock.now())
+        for transport in (self._blocking, self._cooperative) if gone else ():
+            if transport is not None:
+                transport.retire(gone)
 
     @property
     def snapshot(self) -> Snapshot:

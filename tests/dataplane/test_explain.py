@@ -54,12 +54,12 @@ def test_panic_is_told():
     assert "panics" in "".join(explain(world, request(), 1.0).reasons)
 
 
-def test_failing_health_checks_are_told():
+def test_an_endpoint_that_was_not_checked_yet_is_told_of():
     world = prepared(endpoints("a", "b"))
     cluster = world.cluster(NAME)
     cluster.members[1].health_ok = False
     cluster.state.health_version += 1
-    assert destination(world).left_out == (("b:80", "its health checks fail"),)
+    assert destination(world).left_out == (("b:80", "it waits for its first health check"),)
 
 
 def test_counters_are_those_of_live_calls():

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.sampling import (
 )
 
 from meshlib.dataplane import router
+from meshlib.dataplane.change import Change
 from meshlib.dataplane.outcome import Failure, Outcome
 from meshlib.errors import NoRoute
 from meshlib.model.endpoint import Workload
@@ -243,3 +244,19 @@ def test_an_unknown_propagation_is_refused():
 
 def test_secrets_in_queries_are_hidden():
     assert redacted("/a?sig=1&b=2&API_KEY=3") == "/a?sig=REDACTED&b=2&API_KEY=REDACTED"
+
+
+def test_changes_of_health_and_lateness_are_counted(watched):
+    otel, _, reader = watched
+    otel.health_changed(NAME, "10.0.0.1:80", Change.EJECTED)
+    otel.health_changed(NAME, "10.0.0.2:80", Change.EJECTED)
+    otel.health_changed(NAME, "", Change.BREAKER_OPEN)
+    otel.lagged(0.5, "caller")
+    found = points(reader)
+    changes = {tuple(point.attributes.items()): point.value for point in found["meshlib_health_changes_total"]}
+    assert changes == {
+        (("cluster", NAME), ("change", "ejected"), ("scope", "endpoint")): 2,
+        (("cluster", NAME), ("change", "breaker_open"), ("scope", "cluster")): 1,
+    }
+    (lag,) = found["meshlib_event_loop_lag_seconds"]
+    assert (lag.sum, dict(lag.attributes)) == (0.5, {"loop": "caller"})

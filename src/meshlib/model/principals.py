@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["claim_path", "namespace_regex", "service_account_regex"]
+__all__ = ["claim_path", "namespace_regex", "quoted", "service_account_regex"]
+
+
+_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+
+
+def quoted(text: str) -> str:
+    """``text`` as a pattern of RE2 that matches it alone; what means nothing in a pattern stays as it is."""
+    return _SPECIAL.sub(lambda found: "\\" + found.group(), text)
 
 
 def service_account_regex(value: str, own_namespace: str) -> str:
@@ -18,12 +26,12 @@ def service_account_regex(value: str, own_namespace: str) -> str:
     namespace, slash, account = value.partition("/")
     if not slash:
         namespace, account = own_namespace, value
-    return rf"spiffe://.+/ns/{re.escape(namespace)}/(?:.+/|)sa/{re.escape(account)}(?:/.+)?"
+    return rf"spiffe://.+/ns/{quoted(namespace)}/(?:.+/|)sa/{quoted(account)}(?:/.+)?"
 
 
 def namespace_regex(value: str) -> str:
     """The SPIFFE ids of a namespace; ``*`` in ``value`` stands for any characters."""
-    return f".*/ns/{'.*'.join(map(re.escape, value.split('*')))}/.*"
+    return f".*/ns/{'.*'.join(map(quoted, value.split('*')))}/.*"
 
 
 _NESTED = re.compile(r"(?:\[[^\[\]]*\])+")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -211,6 +211,10 @@ class BlockingTransport(Protocol):
         """
         ...
 
+    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
+        """Nobody is to be sent there any more: close connections to these addresses and ports as they fall idle."""
+        ...
+
     def close(self) -> None:
         """Close every connection. Idempotent."""
         ...
@@ -235,6 +239,10 @@ class CooperativeTransport(Protocol):
 
     async def leave(self, user: object) -> None:
         """``user`` is done in the running event loop; the last one out closes its connections."""
+        ...
+
+    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
+        """As ``BlockingTransport.retire``, in all event loops; from any thread, and soon."""
         ...
 
     async def aclose(self) -> None:

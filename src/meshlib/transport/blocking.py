@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Collection
 from typing import Protocol
 
 from meshlib.transport.base import Target, WireRequest, WireResponse, is_plain
@@ -17,6 +18,8 @@ __all__ = ["BlockingPools"]
 
 class _Pool(Protocol):
     def send(self, request: WireRequest) -> WireResponse: ...
+
+    def retire(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -36,6 +39,14 @@ class BlockingPools:
         if pool is None:
             pool = self._make(key)
         return pool.send(request)
+
+    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
+        """See ``BlockingTransport.retire``."""
+        with self._lock:
+            keys = [key for key in self._pools if (key[0].address, key[0].port) in addresses]
+            pools = [self._pools.pop(key) for key in keys]
+        for pool in pools:
+            pool.retire()
 
     def close(self) -> None:
         """See ``BlockingTransport.close``."""

@@ -6,9 +6,11 @@ HTTP/1.1 under asyncio takes our own protocol; HTTP/2, trio, upgrades and CONNEC
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from meshlib.transport.base import Target, WireRequest, WireResponse, is_plain
@@ -19,6 +21,8 @@ __all__ = ["CooperativePools", "running_loop"]
 
 class _Pool(Protocol):
     async def send(self, request: WireRequest) -> WireResponse: ...
+
+    def retire(self) -> None: ...
 
     async def aclose(self) -> None: ...
 
@@ -76,6 +80,15 @@ class CooperativePools:
             pool = pools[key] = _make(target, loop, ours=key[1])
         return await pool.send(request)
 
+    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
+        """See ``CooperativeTransport.retire``."""
+        with self._lock:
+            known = list(self._loops.items()) if self._pid == os.getpid() else []
+        for loop, pools in known:
+            soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+            with contextlib.suppress(Exception):  # a loop that is gone took its connections with it
+                soon(_retire, pools, addresses)
+
     async def aclose(self) -> None:
         """See ``CooperativeTransport.aclose``."""
         pools = self._loops.pop(running_loop(), {}) if self._pid == os.getpid() else {}
@@ -87,6 +100,11 @@ class CooperativePools:
             self._reset()
         with self._lock:
             return self._loops.setdefault(loop, {})
+
+
+def _retire(pools: Pools, addresses: Collection[tuple[str, int]]) -> None:
+    for key in [key for key in pools if (key[0].address, key[0].port) in addresses]:
+        pools.pop(key).retire()
 
 
 def _make(target: Target, loop: Any, *, ours: bool) -> _Pool:

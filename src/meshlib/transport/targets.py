@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.model.cluster import Cluster, Discovery, Protocol
@@ -50,7 +51,7 @@ class Targets:
         return target
 
     def to(
-        self, cluster: Cluster, endpoint: Endpoint, host: str, *, port: int = 0, http2: bool | None = None
+        self, cluster: Cluster, endpoint: Endpoint, host: str, *, port: int = 0, http2: bool | None = None, idle: float
     ) -> Target:
         """Where something goes that is no caller's, for instance a health check.
 
@@ -60,6 +61,7 @@ class Targets:
             host: TLS server name where the cluster names none.
             port: Dialled instead of the endpoint's; 0 keeps that.
             http2: Speak it, or not; None speaks what the cluster does.
+            idle: Seconds that a connection may rest at most.
 
         Raises:
             TlsUnavailable: See ``TlsContexts.get``.
@@ -67,7 +69,9 @@ class Targets:
         wants_http2 = cluster.protocol is Protocol.HTTP2 if http2 is None else http2
         context = self._contexts.get(cluster.tls, http2=wants_http2)
         name = "" if context is None else cluster.tls.sni or host
-        return Target(endpoint.address, port or endpoint.port, wants_http2, context, name, cluster.connection_pool)
+        longest = cluster.connection_pool.idle_timeout
+        pool = replace(cluster.connection_pool, idle_timeout=idle if longest is None else min(idle, longest))
+        return Target(endpoint.address, port or endpoint.port, wants_http2, context, name, pool)
 
     def _make(
         self, cluster: Cluster, call: Call, attempt: Attempt, caller_tls: ssl.SSLContext | None, http2: bool

@@ -35,6 +35,7 @@ try:
     from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2
     from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
     from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
+    from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
     from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
     from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
     from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
@@ -92,6 +93,7 @@ __all__ = [
     "tls_pb2",
     "typed_struct_pb2",
     "udpa_typed_struct_pb2",
+    "upstream_proxy_protocol_pb2",
     "uri_template_match_pb2",
     "wrappers_pb2",
     "wrr_locality_pb2",

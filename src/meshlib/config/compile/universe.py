@@ -35,7 +35,7 @@ from meshlib.model.route import VirtualHost
 from meshlib.model.snapshot import Client, OutboundPolicy, PathNormalization
 from meshlib.model.tcp import TcpHost
 
-__all__ = ["ENDPOINT_KINDS", "Universe", "View"]
+__all__ = ["ENDPOINT_KINDS", "Universe", "View", "path_normalization"]
 
 
 class Universe:
@@ -146,7 +146,7 @@ class View:
         self.tcp = TcpHosts(self)
         self.unknown = UnknownHosts(self.scope.unknown, self.destination, mesh.tls_defaults)
         self.outbound_policy: OutboundPolicy = self.unknown.policy
-        self.path_normalization = _normalization(mesh.path_normalization.normalization)
+        self.path_normalization = path_normalization(mesh)
 
     # Hosts ----------------------------------------------------------------------------------------------------------
 
@@ -265,5 +265,7 @@ class View:
                     yield host, port
 
 
-def _normalization(given: NormalizationType) -> PathNormalization:
+def path_normalization(mesh: MeshConfig) -> PathNormalization:
+    """How paths are normalized before anything reads them; ``DEFAULT`` is ``BASE``."""
+    given = mesh.path_normalization.normalization
     return PathNormalization.BASE if given is NormalizationType.DEFAULT else PathNormalization[given.value]

@@ -29,6 +29,7 @@ class EndpointPool:
         self._idle: Idle[Connection] = Idle()
         self._open: set[Connection] = set()
         self._reaper: asyncio.TimerHandle | None = None
+        self._retired = False
 
     async def send(self, request: WireRequest) -> WireResponse:
         """See ``CooperativeTransport.send``."""
@@ -66,7 +67,16 @@ class EndpointPool:
             make, target.address, target.port, ssl=target.tls, server_hostname=name, **_eyeballs(target.address)
         )
 
+    def retire(self) -> None:
+        """Close connections as they fall idle."""
+        self._retired = True
+        for connection in self._idle.clear():
+            connection.abort()
+
     def _give_back(self, connection: Connection) -> None:
+        if self._retired:
+            connection.abort()
+            return
         self._idle.give(connection)
         if self._reaper is None and connection.age.rests_until is not None:
             self._reap_at(connection.age.rests_until)

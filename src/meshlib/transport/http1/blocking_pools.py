@@ -24,6 +24,7 @@ class BlockingEndpointPool:
         self._lock = threading.Lock()
         self._idle: Idle[Connection] = Idle()
         self._open: set[Connection] = set()
+        self._retired = False
         self._reaped = monotonic()
 
     def send(self, request: WireRequest) -> WireResponse:
@@ -37,7 +38,10 @@ class BlockingEndpointPool:
     def give_back(self, connection: Connection) -> None:
         """``connection`` may carry another exchange."""
         with self._lock:
-            self._idle.give(connection)
+            if not self._retired:
+                self._idle.give(connection)
+                return
+        connection.abort()
 
     def forget(self, connection: Connection) -> None:
         """``connection`` is gone."""
@@ -84,6 +88,14 @@ class BlockingEndpointPool:
         except BaseException:
             sock.close()
             raise
+
+    def retire(self) -> None:
+        """Close connections as they fall idle."""
+        with self._lock:
+            self._retired = True
+            resting = self._idle.clear()
+        for connection in resting:
+            connection.abort()
 
     def close(self) -> None:
         """Close every connection, those that carry an exchange included."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import httpcore
 
@@ -22,22 +24,41 @@ class KeptPool:
         self._target = target
         backend = PinnedBackend(target, _bounded)
         self._pool = httpcore.ConnectionPool(network_backend=backend, **pool_options(target))
+        self._lock = threading.Lock()
+        self._active = 0
+        self._retired = False
 
     def send(self, request: WireRequest) -> WireResponse:
         """See ``BlockingTransport.send``."""
         timeouts = request.timeouts
         _bounded.timeouts = timeouts
+        self._count(1)
         try:
             response = self._pool.handle_request(as_httpcore(self._target, request))
-        except ERRORS as error:
-            raise as_wire_error(error, timeouts) from error
+        except BaseException as error:
+            self._count(-1)
+            if isinstance(error, ERRORS):
+                raise as_wire_error(error, timeouts) from error
+            raise
         finally:
             _bounded.timeouts = None
         count_response(response)
         version = response.extensions.get("http_version", b"HTTP/1.1")
         reason = response.extensions.get("reason_phrase", b"")
-        body = _Body(response, timeouts)
+        body = _Body(response, timeouts, partial(self._count, -1))
         return WireResponse(response.status, list(response.headers), body, version, reason, dict(response.extensions))
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._active += change
+            over = self._retired and not self._active
+        if over:
+            self._pool.close()
+
+    def retire(self) -> None:
+        """Close every connection once nothing is under way."""
+        self._retired = True
+        self._count(0)
 
     def close(self) -> None:
         """Close every connection."""
@@ -47,9 +68,11 @@ class KeptPool:
 class _Body:
     """A response body whose every read is bounded by the exchange's deadline."""
 
-    def __init__(self, response: httpcore.Response, timeouts: Timeouts) -> None:
+    def __init__(self, response: httpcore.Response, timeouts: Timeouts, over: Callable[[], None]) -> None:
         self._response = response
         self._timeouts = timeouts
+        self._over = over
+        self._open = True
 
     def __iter__(self) -> Iterator[bytes]:
         chunks = self._response.iter_stream()
@@ -71,7 +94,10 @@ class _Body:
     def close(self) -> None:
         """Give the connection back, or drop it when the body was not read to its end."""
         self._response.close()
+        if self._open:
+            self._open = False
+            self._over()
 
     def abandon(self) -> None:
         """The same: closing never waits here."""
-        self._response.close()
+        self.close()

@@ -27,19 +27,36 @@ class AsyncKeptPool:
         self._loop = loop
         backend = PinnedAsyncBackend(target)
         self._pool = httpcore.AsyncConnectionPool(network_backend=backend, **pool_options(target))
+        self._active = 0
+        self._retired = False
 
     async def send(self, request: WireRequest) -> WireResponse:
         """See ``CooperativeTransport.send``."""
+        self._active += 1
         try:
             theirs = as_httpcore(self._target, request)
             response = await _until(request.timeouts, self._pool.handle_async_request, theirs)
-        except ERRORS as error:
-            raise as_wire_error(error, request.timeouts) from error
+        except BaseException as error:
+            self._end()
+            if isinstance(error, ERRORS):
+                raise as_wire_error(error, request.timeouts) from error
+            raise
         count_response(response)
         version = response.extensions.get("http_version", b"HTTP/1.1")
         reason = response.extensions.get("reason_phrase", b"")
-        body = _AsyncBody(response, request.timeouts, self._loop)
+        body = _AsyncBody(response, request.timeouts, self._loop, self._end)
         return WireResponse(response.status, list(response.headers), body, version, reason, dict(response.extensions))
+
+    def _end(self) -> None:
+        self._active -= 1
+        if self._retired and not self._active:
+            _soon(self._loop, self.aclose)
+
+    def retire(self) -> None:
+        """Close every connection once nothing is under way."""
+        self._retired = True
+        if not self._active:
+            _soon(self._loop, self.aclose)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -58,10 +75,12 @@ async def _until(timeouts: Timeouts, work: Callable[..., Awaitable[Any]], *args:
 class _AsyncBody:
     """A response body; closing completes even when the task is being cancelled."""
 
-    def __init__(self, response: httpcore.Response, timeouts: Timeouts, loop: Any) -> None:
+    def __init__(self, response: httpcore.Response, timeouts: Timeouts, loop: Any, over: Callable[[], None]) -> None:
         self._response = response
         self._timeouts = timeouts
         self._loop = loop
+        self._over = over
+        self._open = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         chunks = self._response.aiter_stream()
@@ -80,19 +99,28 @@ class _AsyncBody:
 
     async def aclose(self) -> None:
         """Give the connection back, or drop it when the body was not read to its end."""
-        with anyio.CancelScope(shield=True):
-            await self._response.aclose()
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._response.aclose()
+        finally:
+            if self._open:
+                self._open = False
+                self._over()
 
     def abandon(self) -> None:
         """Have the event loop close it soon, from whichever thread collects the garbage."""
-        loop = self._loop
-        with contextlib.suppress(Exception):  # a loop that is gone took its connections with it
-            if isinstance(loop, asyncio.AbstractEventLoop):
-                loop.call_soon_threadsafe(_spawn, self.aclose)
-            else:
-                import trio
+        _soon(self._loop, self.aclose)
 
-                loop.run_sync_soon(trio.lowlevel.spawn_system_task, self.aclose)
+
+def _soon(loop: Any, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have ``loop`` run it, from any thread; a loop that is gone took its connections with it."""
+    with contextlib.suppress(Exception):
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            loop.call_soon_threadsafe(_spawn, close)
+        else:
+            import trio
+
+            loop.run_sync_soon(trio.lowlevel.spawn_system_task, close)
 
 
 _closing: set[asyncio.Task[None]] = set()

@@ -32,6 +32,7 @@ _FORWARD = {
     "host_rewrite_literal",
     "host_rewrite_header",
     "host_rewrite_path_regex",
+    "append_x_forwarded_host",
     "timeout",
     "retry_policy",
     "hedge_policy",
@@ -103,6 +104,7 @@ def _forward(given: Any, inherited: Any, at: Place) -> Forward | DirectResponse:
         _MISSING.get(given.cluster_not_found_response_code),
         given.host_rewrite_header.lower() or None,
         _regex_rewrite(given, "host_rewrite_path_regex", at),
+        given.append_x_forwarded_host,
     )
 
 

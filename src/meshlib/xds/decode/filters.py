@@ -131,7 +131,8 @@ def _filter(name: str, packed: Any, optional: bool, at: Place) -> Filter | None:
 
 def _read(name: str, message: Any, at: Place) -> Filter:
     if isinstance(message, fault_pb2.HTTPFault):
-        return Filter(name, "fault", fault(message, at))
+        found = fault(message, at)
+        return Filter(name, "fault", found if found.delay is not None or found.abort is not None else None)
     if isinstance(message, cors_pb2.CorsPolicy):
         return Filter(name, "cors", cors_policy(message, at))
     if isinstance(message, http_rbac_pb2.RBACPerRoute):

@@ -53,7 +53,7 @@ def duration(value: Any, at: Place) -> float:
     """Seconds."""
     if not 0 <= value.seconds <= _LONGEST or not 0 <= value.nanos < 1_000_000_000:
         at.error(f"duration of {value.seconds} s {value.nanos} ns is out of range")
-    return float(value.seconds + value.nanos / 1_000_000_000)
+    return float((value.seconds * 1_000_000_000 + value.nanos) / 1_000_000_000)
 
 
 def optional_duration(value: Any, name: str, at: Place) -> float | None:

@@ -82,6 +82,7 @@ def _write_rewrites(action: Forward, made: Any) -> None:
         made.prefix_rewrite = action.path_rewrite
     if action.regex_rewrite is not None:
         made.regex_rewrite.CopyFrom(_regex_rewrite(action.regex_rewrite))
+    made.append_x_forwarded_host = action.append_forwarded_host
     if action.host_rewrite is not None:
         made.host_rewrite_literal = action.host_rewrite
     elif action.host_from_header is not None:

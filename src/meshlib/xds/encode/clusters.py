@@ -6,14 +6,15 @@ unlimited, which Envoy writes as the largest number; unset would mean Envoy's ow
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from meshlib.model.cluster import Cluster, Discovery, Protocol
 from meshlib.model.endpoint import Assignment
-from meshlib.model.policy import BalancerKind, CircuitBreaker, LoadBalancer, SlowStart, TcpKeepalive
+from meshlib.model.policy import BalancerKind, CircuitBreaker, LoadBalancer, SlowStart, TcpKeepalive, TlsMode
 from meshlib.xds.encode.endpoints import load_assignment
 from meshlib.xds.encode.outlier import write_error_codes, write_outlier_detection
-from meshlib.xds.encode.tls import needs_auto_sni, write_tls
+from meshlib.xds.encode.tls import write_tls
 from meshlib.xds.encode.values import duration, extension, struct, uint32
 from meshlib.xds.messages import (
     circuit_breaker_pb2,
@@ -37,6 +38,7 @@ _LB_POLICY = {
     BalancerKind.RING_HASH: "RING_HASH",
     BalancerKind.MAGLEV: "MAGLEV",
     BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN: "LOAD_BALANCING_POLICY_CONFIG",
+    BalancerKind.PEAK_EWMA: "LEAST_REQUEST",
 }
 
 
@@ -64,6 +66,8 @@ def cluster(cluster: Cluster, assignment: Assignment = (), *, inline: bool = Fal
 
 def _write_discovery(cluster: Cluster, assignment: Assignment, made: Any, inline: bool) -> None:
     if cluster.discovery in _DNS:
+        made.dns_refresh_rate.CopyFrom(duration(cluster.dns_refresh))
+        made.respect_dns_ttl = True
         made.type = cluster_pb2.Cluster.DiscoveryType.Value(_DNS[cluster.discovery])
         made.load_assignment.CopyFrom(load_assignment(cluster, assignment))
     elif cluster.discovery is Discovery.ORIGINAL_DST:
@@ -84,34 +88,74 @@ def _write_balancer(balancer: LoadBalancer, discovery: Discovery, made: Any) -> 
     policy = "CLUSTER_PROVIDED" if discovery is Discovery.ORIGINAL_DST else _LB_POLICY[balancer.kind]
     made.lb_policy = cluster_pb2.Cluster.LbPolicy.Value(policy)
     made.common_lb_config.healthy_panic_threshold.value = balancer.panic_ratio * 100
-    if balancer.locality_weighted:
+    if balancer.zone_aware is not None:
+        made.common_lb_config.zone_aware_lb_config.min_cluster_size.value = balancer.zone_aware.min_cluster_size
+        made.common_lb_config.zone_aware_lb_config.fail_traffic_on_panic = balancer.fail_on_panic
+    elif balancer.locality_weighted:
         made.common_lb_config.locality_weighted_lb_config.SetInParent()
-    if balancer.kind is BalancerKind.RING_HASH:
-        made.ring_hash_lb_config.minimum_ring_size.value = balancer.min_ring_size
-    elif balancer.kind is BalancerKind.MAGLEV:
-        made.maglev_lb_config.table_size.value = balancer.table_size
-    elif balancer.kind is BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN:
-        _write_client_side(balancer, made)
-    elif balancer.slow_start is not None and balancer.kind is BalancerKind.ROUND_ROBIN:
+    if balancer.hash_balance_factor:
+        bounded = made.common_lb_config.consistent_hashing_lb_config
+        bounded.hash_balance_factor.value = balancer.hash_balance_factor
+    writer = _WRITERS.get(balancer.kind)
+    if writer is not None:
+        writer(balancer, made)
+
+
+def _write_ring(balancer: LoadBalancer, made: Any) -> None:
+    made.ring_hash_lb_config.minimum_ring_size.value = balancer.min_ring_size
+    made.ring_hash_lb_config.maximum_ring_size.value = balancer.max_ring_size
+
+
+def _write_maglev(balancer: LoadBalancer, made: Any) -> None:
+    made.maglev_lb_config.table_size.value = balancer.table_size
+
+
+def _write_round_robin(balancer: LoadBalancer, made: Any) -> None:
+    if balancer.slow_start is not None:
         write_slow_start(balancer.slow_start, made.round_robin_lb_config.slow_start_config)
-    elif balancer.slow_start is not None and balancer.kind is BalancerKind.LEAST_REQUEST:
-        write_slow_start(balancer.slow_start, made.least_request_lb_config.slow_start_config)
+
+
+def _write_least_request(balancer: LoadBalancer, made: Any) -> None:
+    config = made.least_request_lb_config
+    config.choice_count.value = balancer.choice_count
+    config.active_request_bias.default_value = balancer.active_request_bias
+    config.active_request_bias.runtime_key = "meshlib.least_request.active_request_bias"
+    if balancer.slow_start is not None:
+        write_slow_start(balancer.slow_start, config.slow_start_config)
 
 
 def _write_client_side(balancer: LoadBalancer, made: Any) -> None:
-    config = client_side_weighted_round_robin_pb2.ClientSideWeightedRoundRobin()
-    if not balancer.locality_weighted:
-        entry = made.load_balancing_policy.policies.add().typed_extension_config
-        entry.name = "envoy.load_balancing_policies.client_side_weighted_round_robin"
-        entry.typed_config.CopyFrom(extension(config))
-        return
-    outer = wrr_locality_pb2.WrrLocality()
-    inner = outer.endpoint_picking_policy.policies.add().typed_extension_config
-    inner.name = "envoy.load_balancing_policies.client_side_weighted_round_robin"
-    inner.typed_config.CopyFrom(extension(config))
-    entry = made.load_balancing_policy.policies.add().typed_extension_config
-    entry.name = "envoy.load_balancing_policies.wrr_locality"
-    entry.typed_config.CopyFrom(extension(outer))
+    reports = balancer.load_reports
+    config = client_side_weighted_round_robin_pb2.ClientSideWeightedRoundRobin(
+        blackout_period=duration(reports.blackout),
+        weight_expiration_period=duration(reports.expiration),
+        weight_update_period=duration(reports.update),
+        metric_names_for_computing_utilization=reports.metrics,
+    )
+    config.error_utilization_penalty.value = reports.error_penalty
+    if balancer.slow_start is not None:
+        write_slow_start(balancer.slow_start, config.slow_start_config)
+    name = "envoy.load_balancing_policies.client_side_weighted_round_robin"
+    if balancer.locality_weighted:
+        outer = wrr_locality_pb2.WrrLocality()
+        _add_policy(outer.endpoint_picking_policy, name, config)
+        name, config = "envoy.load_balancing_policies.wrr_locality", outer
+    _add_policy(made.load_balancing_policy, name, config)
+
+
+def _add_policy(policy: Any, name: str, config: Any) -> None:
+    entry = policy.policies.add().typed_extension_config
+    entry.name = name
+    entry.typed_config.CopyFrom(extension(config))
+
+
+_WRITERS: dict[BalancerKind, Callable[[LoadBalancer, Any], None]] = {
+    BalancerKind.RING_HASH: _write_ring,
+    BalancerKind.MAGLEV: _write_maglev,
+    BalancerKind.ROUND_ROBIN: _write_round_robin,
+    BalancerKind.LEAST_REQUEST: _write_least_request,
+    BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN: _write_client_side,
+}
 
 
 def write_slow_start(slow_start: SlowStart, made: Any) -> None:
@@ -148,16 +192,16 @@ def _http_options(cluster: Cluster) -> Any:
         common.max_connection_duration.CopyFrom(duration(pool.max_connection_duration))
     if pool.max_requests_per_connection is not None:
         common.max_requests_per_connection.value = pool.max_requests_per_connection
-    if needs_auto_sni(cluster.tls):
-        made.upstream_http_protocol_options.auto_sni = True
-        made.upstream_http_protocol_options.auto_san_validation = not cluster.tls.subject_alt_names
+    if cluster.tls.mode in (TlsMode.SIMPLE, TlsMode.MUTUAL):
+        made.upstream_http_protocol_options.auto_sni = not cluster.tls.sni
+        made.upstream_http_protocol_options.auto_san_validation = cluster.tls.verify_host
     if cluster.outlier_detection is not None:
         write_error_codes(cluster.outlier_detection.error_codes, made)
     return made
 
 
 def _write_protocol(cluster: Cluster, made: Any) -> None:
-    streams = cluster.connection_pool.max_concurrent_streams
+    streams, keepalive = cluster.connection_pool.max_concurrent_streams, cluster.connection_pool.http2_keepalive
     if cluster.protocol is Protocol.CALLER:
         where = made.use_downstream_protocol_config
         where.http_protocol_options.SetInParent()
@@ -169,6 +213,9 @@ def _write_protocol(cluster: Cluster, made: Any) -> None:
     where.http2_protocol_options.SetInParent()
     if streams is not None:
         where.http2_protocol_options.max_concurrent_streams.value = streams
+    if keepalive is not None:
+        where.http2_protocol_options.connection_keepalive.interval.CopyFrom(duration(keepalive.interval))
+        where.http2_protocol_options.connection_keepalive.timeout.CopyFrom(duration(keepalive.timeout))
 
 
 def _write_keepalive(keepalive: TcpKeepalive, made: Any) -> None:
@@ -192,5 +239,22 @@ def _write_metadata(cluster: Cluster, made: Any) -> None:
     ours: dict[str, Any] = {"external": True} if cluster.external else {}
     if cluster.protocol is Protocol.TCP:
         ours["protocol"] = "TCP"
+    if cluster.tls.refused:
+        ours["refused"] = cluster.tls.refused
+    if cluster.circuit_breaker.retry_budget is not None and cluster.circuit_breaker.retry_budget.interval:
+        ours["retry_budget_interval"] = cluster.circuit_breaker.retry_budget.interval
+    ours |= _beyond(cluster.load_balancer)
     if ours:
         made.metadata.filter_metadata["meshlib"].CopyFrom(struct(ours))
+
+
+def _beyond(balancer: LoadBalancer) -> dict[str, Any]:
+    """What Envoy's balancers cannot be told."""
+    found: dict[str, Any] = {}
+    if balancer.kind is BalancerKind.PEAK_EWMA:
+        found["peak_ewma"] = {"decay": balancer.peak_ewma.decay, "initial": balancer.peak_ewma.initial}
+    if balancer.subset_size:
+        found["subset_size"] = balancer.subset_size
+    if balancer.fail_on_panic and balancer.zone_aware is None:
+        found["fail_on_panic"] = True
+    return found

@@ -65,6 +65,8 @@ def _beyond(endpoint: Endpoint, group: LocalityEndpoints) -> dict[str, Any]:
         found["labels"] = dict(endpoint.labels)
     if endpoint.network:
         found["network"] = endpoint.network
+    if endpoint.hostname:
+        found["hostname"] = endpoint.hostname
     if endpoint.workload.service_account:
         found["service_account"] = endpoint.workload.service_account
     if endpoint.locality != group.locality:

@@ -57,6 +57,7 @@ def _write_failure_percentage(detection: OutlierDetection, made: Any) -> None:
     if failures is not None:
         made.enforcing_failure_percentage.value = failures.enforcing
         made.enforcing_failure_percentage_local_origin.value = failures.enforcing_local_origin
+        made.enforcing_failure_percentage_local_origin.value = failures.enforcing_local_origin
         made.failure_percentage_threshold.value = failures.threshold
         made.failure_percentage_minimum_hosts.value = failures.minimum_hosts
         made.failure_percentage_request_volume.value = failures.request_volume

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshlib.model.cluster import Cluster, Protocol
+from meshlib.model.cluster import Cluster, Protocol, sni_name
 from meshlib.model.policy import Tls, TlsMode
 from meshlib.xds.encode.values import extension, struct
-from meshlib.xds.messages import raw_buffer_pb2, tls_pb2
+from meshlib.xds.messages import raw_buffer_pb2, tls_pb2, upstream_proxy_protocol_pb2
 
-__all__ = ["SYSTEM_ROOTS", "mesh_sni", "needs_auto_sni", "write_tls"]
+__all__ = ["SYSTEM_ROOTS", "mesh_sni", "write_tls"]
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 """What stands for the system's own roots, which Envoy cannot find by itself."""
@@ -23,38 +23,50 @@ _TLS = "envoy.transport_sockets.tls"
 
 def write_tls(cluster: Cluster, made: Any) -> None:
     """``transport_socket``, or the choice of sockets that automatic mutual TLS needs."""
-    mode = cluster.tls.mode
+    mode, version = cluster.tls.mode, cluster.connection_pool.proxy_protocol
     if mode is TlsMode.DISABLE:
+        if version:
+            _write_plain(made.transport_socket, version)
         return
     context = _mesh_context(cluster) if mode in (TlsMode.ISTIO_MUTUAL, TlsMode.AUTO) else _file_context(cluster)
     if mode is not TlsMode.AUTO:
-        _write_socket(made.transport_socket, context)
+        _write_socket(made.transport_socket, context, version)
         return
     mutual = made.transport_socket_matches.add(name="tlsMode-istio", match=struct({"tlsMode": "istio"}))
-    _write_socket(mutual.transport_socket, context)
+    _write_socket(mutual.transport_socket, context, version)
     plain = made.transport_socket_matches.add(name="tlsMode-disabled", match=struct({}))
-    plain.transport_socket.name = "envoy.transport_sockets.raw_buffer"
-    plain.transport_socket.typed_config.CopyFrom(extension(raw_buffer_pb2.RawBuffer()))
+    _write_plain(plain.transport_socket, version)
 
 
-def _write_socket(socket: Any, context: Any) -> None:
-    socket.name = _TLS
-    socket.typed_config.CopyFrom(extension(context))
+def _write_socket(socket: Any, context: Any, version: int) -> None:
+    _write(socket, _TLS, context, version)
 
 
-def needs_auto_sni(tls: Tls) -> bool:
-    """Whether the server name is taken from each request's host."""
-    return tls.mode in (TlsMode.SIMPLE, TlsMode.MUTUAL) and not tls.sni
+def _write_plain(socket: Any, version: int) -> None:
+    _write(socket, "envoy.transport_sockets.raw_buffer", raw_buffer_pb2.RawBuffer(), version)
+
+
+def _write(socket: Any, name: str, config: Any, version: int) -> None:
+    """The socket itself, or the PROXY protocol with it inside."""
+    if version:
+        outer = upstream_proxy_protocol_pb2.ProxyProtocolUpstreamTransport()
+        outer.config.version = version - 1
+        outer.transport_socket.name = name
+        outer.transport_socket.typed_config.CopyFrom(extension(config))
+        name, config = "envoy.transport_sockets.upstream_proxy_protocol", outer
+    socket.name = name
+    socket.typed_config.CopyFrom(extension(config))
 
 
 def mesh_sni(cluster: Cluster) -> str:
-    """The server name of mutual TLS inside the mesh, for example ``outbound_.80_.v1_.svc.ns.svc.cluster.local``."""
-    return f"outbound_.{cluster.port}_.{cluster.subset}_.{cluster.service}"
+    """The server name of mutual TLS inside the mesh."""
+    return sni_name(cluster.service, cluster.port, cluster.subset)
 
 
 def _mesh_context(cluster: Cluster) -> Any:
     made = tls_pb2.UpstreamTlsContext(sni=cluster.tls.sni or mesh_sni(cluster))
     common = made.common_tls_context
+    _write_parameters(cluster.tls, common)
     common.alpn_protocols.extend(
         ["istio-peer-exchange", "istio", "h2"]
         if cluster.protocol is Protocol.HTTP2
@@ -71,6 +83,7 @@ def _file_context(cluster: Cluster) -> Any:
     tls = cluster.tls
     made = tls_pb2.UpstreamTlsContext(sni=tls.sni)
     common = made.common_tls_context
+    _write_parameters(tls, common)
     if cluster.protocol is Protocol.HTTP2:
         common.alpn_protocols.append("h2")
     if tls.mode is TlsMode.MUTUAL and tls.credential_name:
@@ -86,6 +99,19 @@ def _file_context(cluster: Cluster) -> Any:
     else:
         _write_validation(tls, common.validation_context)
     return made
+
+
+def _write_parameters(tls: Tls, common: Any) -> None:
+    """Envoy's own maximum for upstreams is TLS 1.2."""
+    parameters = common.tls_params
+    parameters.tls_maximum_protocol_version = "TLSv1_3"
+    if tls.min_version:
+        parameters.tls_minimum_protocol_version = _VERSIONS[tls.min_version]
+    parameters.cipher_suites.extend(tls.cipher_suites)
+    parameters.ecdh_curves.extend(tls.ecdh_curves)
+
+
+_VERSIONS = {"TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
 
 
 def _write_validation(tls: Tls, made: Any) -> None:
