@@ -50,7 +50,7 @@ def differential(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Every example runs and proves what it says."""
-    session.install("-e", ".[all]")
+    session.install("-e", ".[all]", "redis>=5.0")
     for path in sorted(pathlib.Path("examples").glob("[!_]*.py")):
         session.run("python", str(path))
     session.run("meshlib", "demo", "--seconds", "6", "--no-tty")

@@ -35,6 +35,17 @@ class Background:
             self._holders += 1
             return asyncio.run_coroutine_threadsafe(make(), self._loop)
 
+    def call_soon(self, callback: Callable[[], Any]) -> bool:
+        """Have the thread call something soon; False when there is none. From any thread."""
+        loop = self._loop
+        if loop is None:
+            return False
+        try:
+            loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # it was closed meanwhile
+            return False
+        return True
+
     def release(self) -> None:
         """The last to let go stops the thread and waits for it, a moment at most."""
         with self._lock:

@@ -50,6 +50,7 @@ from meshlib.providers.file import FileProvider
 from meshlib.providers.static import StaticProvider
 from meshlib.replay import ReplayMemory
 from meshlib.supervise import ProviderState, supervise
+from meshlib.tcp.opens import OpensConnections
 
 if TYPE_CHECKING:
     from meshlib.transport.base import BlockingTransport, CooperativeTransport
@@ -100,7 +101,7 @@ class MeshStatus:
         }
 
 
-class Mesh:
+class Mesh(OpensConnections):
     """What a process knows of the mesh, kept up to date in the background.
 
     Nothing is started before the first use, so that a mesh may be made at import time and before a fork.
@@ -435,7 +436,7 @@ class Mesh:
     # Ending ---------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop watching and close the connections of threads. Idempotent, and done within about two seconds."""
+        """Stop watching, close the connections of threads and all raw ones. Idempotent; takes two seconds at most."""
         with self._lock:
             running, self._running, self._closed = self._running, None, True
         if running is not None:
@@ -443,6 +444,7 @@ class Mesh:
             background.shared.release()
         self._lag.close()
         self.mirrors.close()
+        self.close_connections()
         if self._blocking is not None:
             self._blocking.close()
 
@@ -466,6 +468,7 @@ class Mesh:
         self.mirrors = Mirrors()
         self.replays = ReplayMemory(self.replays.per_request, self.replays.total)
         self._blocking = self._cooperative = None
+        self.forget_connections()
 
     def __enter__(self) -> Mesh:
         """Start watching."""

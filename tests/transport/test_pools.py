@@ -357,3 +357,23 @@ def test_istio_mutual_without_an_identity_is_never_plaintext(echo):
     ):
         client.get("http://svc/")
     assert server.seen == []
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_proxy_header_is_written_once_on_each_connection(run, http2, script):
+    heads: list[bytes] = []
+
+    def serve(sock: socket.socket) -> None:
+        line = b""
+        while not line.endswith(b"\r\n"):
+            line += sock.recv(1)
+        heads.append(line)
+        (h2_server if http2 else answering(OK))(sock)
+
+    server = script(serve)
+    target = Target("127.0.0.1", server.port, http2=http2, settings=ConnectionPool(proxy_protocol=1))
+    assert [status for status, _ in exchange(run, target, 3)] == [200] * 3
+    [head] = heads
+    assert head.startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 ")
+    assert head.endswith(b" %d\r\n" % server.port)

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, TypeVar
 from meshlib.dataplane import headers as header_ops
 from meshlib.dataplane import timeout_headers, trace_headers
 from meshlib.dataplane.attempt import Attempt, Injection
-from meshlib.dataplane.events import CallObserver
-from meshlib.dataplane.outcome import Failure, Outcome
+from meshlib.dataplane.events import CallObserver, ConnectionObserver
+from meshlib.dataplane.outcome import CONNECTED, Failure, Outcome
 from meshlib.dataplane.policies.hedge import Hedging
 from meshlib.dataplane.policies.priorities import NONE, PreviousPriorities
 from meshlib.dataplane.reply import LocalReply
@@ -317,6 +317,21 @@ class Call:
         while self._promised:
             self._promised -= 1
             self._prepared.give_retry()  # type: ignore[union-attr]  # promised by it
+
+    def connected(self, attempt: Attempt, now: float) -> None:
+        """A raw connection stands: that is what its endpoint is judged by, however the connection ends.
+
+        The call stays open, and holds its permits, until ``close``.
+        """
+        self.outcome = attempt.outcome = CONNECTED
+        self._report(attempt, CONNECTED, now)
+        if isinstance(self._observer, ConnectionObserver):
+            self._observer.connected(self, now)
+
+    def bytes_moved(self, now: float) -> None:
+        """Let whoever watches a raw connection count the bytes so far."""
+        if isinstance(self._observer, ConnectionObserver):
+            self._observer.bytes_moved(self, now)
 
     def settle_answer(self, now: float) -> None:
         """The configuration's own answer was given; nothing was or will be sent."""

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from meshlib.dataplane.policies.rate_limit import RateLimiter
     from meshlib.dataplane.request import Request
 
-__all__ = ["PreparedCluster"]
+__all__ = ["RAW", "PreparedCluster"]
+
+RAW = frozenset({"tcp", "tls"})
+"""Schemes of calls that are raw connections."""
 
 
 class PreparedCluster:
@@ -247,6 +250,7 @@ class PreparedCluster:
         cluster_state, breakers, trial = self.state, self._breakers, 0
         with cluster_state.lock:
             full = self._max_requests is not None and cluster_state.active >= self._max_requests
+            full = full and call.request.scheme not in RAW  # a connection is no request
             if breakers is not None and not full:
                 permit = breakers.acquire(state, now)
                 trial = -1 if permit is None else permit

@@ -1,8 +1,7 @@
 """From a connection to a call: which cluster takes a raw TCP or TLS connection.
 
 One draw for each connection decides among weighted destinations. What comes out is an ordinary ``Call``, so that
-picking, permits and ejection are those of requests: dial what ``next_attempt`` names, ``settle`` with the outcome, and
-``close`` when the connection has ended. Nothing is retried.
+picking, permits and ejection are those of requests: dial what ``next_attempt`` names, ``settleX
 
 Source: Istio ``core/tls.go``, ``core/networkfilter.go``; Envoy ``tcp_proxy``.
 """
@@ -13,18 +12,19 @@ import random
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from meshlib.dataplane.call import Call
+from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.policies.hash_key import hash_key
-from meshlib.dataplane.prepared import Prepared
+from meshlib.dataplane.prepared import BoundRoute, Destination, Prepared
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.router import refuse_unknown
-from meshlib.errors import NoCluster
+from meshlib.errors import NoCluster, Overflow
+from meshlib.model.cluster import cluster_name
 from meshlib.model.hosts import join_host_port
-from meshlib.model.route import VirtualHost
-from meshlib.model.tcp import TcpHost, TcpRoute
+from meshlib.model.route import Forward, Route, RouteMatch, VirtualHost, WeightedCluster
+from meshlib.model.tcp import TcpHost, TcpMatch, TcpRoute
 
-__all__ = ["Connection", "Target", "begin", "host_of", "select", "target_of"]
+__all__ = ["Connection", "Target", "begin", "host_of", "next_attempt", "select", "straight_to", "target_of"]
 
 
 class Target(NamedTuple):
@@ -92,9 +92,22 @@ def host_of(host: TcpHost, way: TcpRoute) -> VirtualHost:
 
 
 def begin(
-    prepared: Prepared, target: Target, now: float, rng: random.Random, observer: Observer | None = None
+    prepared: Prepared,
+    target: Target,
+    now: float,
+    rng: random.Random,
+    observer: Observer | None = None,
+    attempts: int = 1,
 ) -> Connection | None:
     """Route a connection; None when nobody knows it and it goes straight to its address (Istio ALLOW_ANY).
+
+    Args:
+        prepared: The world.
+        target: Where to.
+        now: The time.
+        rng: For the draw among destinations.
+        observer: Is told of it.
+        attempts: How often connecting may be tried, each time at an endpoint picked anew (``max_connect_attempts``).
 
     Raises:
         UnknownHost: Nobody knows it and the mesh is REGISTRY_ONLY.
@@ -106,7 +119,7 @@ def begin(
     if host is None or way is None:
         refuse_unknown(prepared, request)
         return None
-    bound = prepared.bound(way.route)
+    bound = prepared.bound(way.route, attempts)
     destination = bound.draw(rng)
     call = Call(request, host_of(host, way), bound, destination, now, rng)
     if observer is not None:
@@ -117,3 +130,46 @@ def begin(
         name = destination.name if destination is not None else "none"
         raise call.fail(NoCluster, f"cluster {name} does not exist", now)
     return Connection(call, way)
+
+
+def next_attempt(call: Call, now: float) -> Attempt:
+    """The next endpoint to dial, with every permit. Connections do not wait for each other: beyond the most, none is.
+
+    Raises:
+        NoHealthyUpstream: No endpoint may be picked.
+        Overflow: ``maxConnections`` of the cluster are open (Envoy ``upstream_cx_overflow``).
+    """
+    attempt = call.next_attempt(now)
+    gate = attempt.gate
+    if gate is not None:
+        attempt.ticket = gate.enter(_unheard)
+        if attempt.ticket is None or not attempt.ticket.admitted:
+            raise call.error(Overflow, f"{gate.capacity} connections are open, the most that are allowed")
+    return attempt
+
+
+def _unheard() -> None:
+    """Nobody waits."""
+
+
+def straight_to(
+    prepared: Prepared, target: Target, now: float, rng: random.Random, observer: Observer | None = None
+) -> Connection | None:
+    """A connection to a service whose rules read requests, which a connection has none of: to all its endpoints.
+
+    None when ``target`` is no such service.
+    """
+    known = prepared.host(target.host, target.port)
+    service = known.host.service if known is not None else None
+    cluster = prepared.cluster(cluster_name(service, target.port)) if service else None
+    if cluster is None:
+        return None
+    action = Forward((WeightedCluster(cluster.cluster.name),))
+    route = Route("default", RouteMatch(), action)
+    destination = Destination(action.clusters[0], route, action, cluster)
+    host = VirtualHost(target.host, target.port, (route,), service=service)
+    call = Call(target.request, host, BoundRoute(route, (destination,)), destination, now, rng)
+    if observer is not None:
+        call.observe(observer.call_started(call, now))
+    pool = cluster.cluster.connection_pool
+    return Connection(call, TcpRoute(TcpMatch(), route, None, pool.idle_timeout, pool.max_connection_duration))

@@ -5,7 +5,7 @@ They live beside the calls that make the events, so that the core imports no tel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from meshlib.dataplane.change import Change
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from meshlib.dataplane.call import Attempt, Call
     from meshlib.dataplane.outcome import Outcome
 
-__all__ = ["CallObserver", "Observer"]
+__all__ = ["CallObserver", "ConnectionObserver", "Observer"]
 
 
 class CallObserver(Protocol):
@@ -32,6 +32,19 @@ class CallObserver(Protocol):
 
     def call_ended(self, call: Call, outcome: Outcome | None, now: float) -> None:
         """The call is over: ``outcome`` is that of the last attempt, None when nothing was ever attempted."""
+        ...
+
+
+@runtime_checkable
+class ConnectionObserver(Protocol):
+    """What a ``CallObserver`` may offer besides, for calls that are raw connections."""
+
+    def connected(self, call: Call, now: float) -> None:
+        """The connection stands."""
+        ...
+
+    def bytes_moved(self, call: Call, now: float) -> None:
+        """``call.request_bytes`` were written and ``call.response_bytes`` read so far; told every few seconds."""
         ...
 
 

@@ -16,6 +16,7 @@ from enum import Enum, IntFlag, auto
 from meshlib.model.grpc_status import http_of_grpc
 
 __all__ = [
+    "CONNECTED",
     "GRPC_RETRY_WORDS",
     "GRPC_WORDS",
     "HTTP_RETRY_WORDS",
@@ -255,3 +256,6 @@ def _blame_of_status(status: int) -> Blame:
 
 
 _ANSWERS = {status: Outcome(status, _retry_of_status(status), _blame_of_status(status)) for status in range(100, 600)}
+
+CONNECTED = Outcome(0)
+"""A raw connection that stands: no status, and nobody's fault."""

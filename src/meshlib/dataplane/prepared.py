@@ -273,6 +273,14 @@ def _bind_path(route: Route) -> PathRewrite | None:
     return None
 
 
+def _insisting(route: Route, attempts: int) -> Route:
+    """The way, tried again where no connection could be made: at once, and elsewhere if there is an elsewhere."""
+    if attempts < 2 or not isinstance(route.action, Forward):
+        return route
+    retry = RetryPolicy(attempts - 1, frozenset({"connect-failure"}), base=0.0, cap=0.0)
+    return replace(route, action=replace(route.action, retry=retry))
+
+
 def _with_host(headers: header_ops.Pairs, host: str) -> header_ops.Pairs:
     rest = [pair for pair in headers if pair[0].lower() != b"host"]
     return [(b"Host", host.encode("latin-1")), *rest]
@@ -350,7 +358,7 @@ class Prepared:
         self._lock = threading.Lock()
         self._hosts: dict[tuple[str, int], PreparedHost | None] = {}
         self._tcp_hosts: dict[tuple[str, int], TcpHost | None] = {}
-        self._ways: dict[int, BoundRoute] = {}
+        self._ways: dict[tuple[int, int], tuple[Route, BoundRoute]] = {}
         self._clusters: dict[str, PreparedCluster | None] = {}
 
     def host(self, name: str, port: int) -> PreparedHost | None:
@@ -388,13 +396,19 @@ class Prepared:
                 self._tcp_hosts[name, port] = self.snapshot.tcp_host(name, port)
             return self._tcp_hosts[name, port]
 
-    def bound(self, route: Route) -> BoundRoute:
-        """A way of connections, ready to be taken."""
+    def bound(self, route: Route, attempts: int = 1) -> BoundRoute:
+        """A way of connections, ready to be taken.
+
+        Args:
+            route: The way.
+            attempts: How often connecting may be tried (Envoy ``max_connect_attempts``), at least 1.
+        """
+        key = id(route), attempts
         with self._lock:
-            known = self._ways.get(id(route))
-            if known is None or known.route is not route:
-                known = self._ways[id(route)] = self._bind(route)
-            return known
+            known = self._ways.get(key)
+            if known is None or known[0] is not route:
+                known = self._ways[key] = route, self._bind(_insisting(route, attempts))
+            return known[1]
 
     def cluster(self, name: str) -> PreparedCluster | None:
         """The prepared cluster, for ``explain`` and status pages; None when it does not exist."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from meshlib.dataplane.call import Attempt, Call
-from meshlib.dataplane.events import CallObserver, Observer
+from meshlib.dataplane.events import CallObserver, ConnectionObserver, Observer
 from meshlib.dataplane.outcome import Outcome
 
 __all__ = ["AccessLog"]
@@ -57,6 +57,14 @@ class _Logged:
     def attempt_ended(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         if self._inner is not None:
             self._inner.attempt_ended(attempt, outcome, now)
+
+    def connected(self, call: Call, now: float) -> None:
+        if isinstance(self._inner, ConnectionObserver):
+            self._inner.connected(call, now)
+
+    def bytes_moved(self, call: Call, now: float) -> None:
+        if isinstance(self._inner, ConnectionObserver):
+            self._inner.bytes_moved(call, now)
 
     def call_ended(self, call: Call, outcome: Outcome | None, now: float) -> None:
         if self._inner is not None:

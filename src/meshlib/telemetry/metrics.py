@@ -22,7 +22,7 @@ from meshlib.model.snapshot import Client
 from meshlib.telemetry.sdk_readers import HISTOGRAMS, REQUESTS, ledger_of
 from meshlib.telemetry.series import BUCKETS
 
-__all__ = ["IstioMetrics"]
+__all__ = ["IstioMetrics", "destination_labels", "source_labels"]
 
 _UNKNOWN = "unknown"
 _NOBODY = Workload()
@@ -54,7 +54,7 @@ class IstioMetrics:
         self._changes = meter.create_counter("meshlib_health_changes_total", description=changes)
         lag = "How late an event loop was; from the stall bound on, timeouts count against no endpoint"
         self._lag = meter.create_histogram("meshlib_event_loop_lag_seconds", "s", description=lag)
-        self._source = _source_labels(client)
+        self._source = source_labels(client)
         self._ledger = ledger_of(provider, self._instruments) if provider is not None else None
         self._kinds: dict[tuple[Any, ...], tuple[_Adds, Workload]] = {}
 
@@ -92,7 +92,7 @@ class IstioMetrics:
     def _labels(self, call: Call, cluster: Cluster | None, workload: Workload, grpc: str) -> dict[str, str]:
         return {
             **self._source,
-            **_destination_labels(cluster, call.host.name, workload),
+            **destination_labels(cluster, call.host.name, workload),
             "request_protocol": "grpc" if call.request.is_grpc else "http",
             "response_code": str(call.status),
             "grpc_response_status": grpc,
@@ -121,7 +121,8 @@ def _histogram(meter: Meter, name: str, unit: str) -> Any:
     return meter.create_histogram(name, unit, explicit_bucket_boundaries_advisory=list(BUCKETS))
 
 
-def _source_labels(client: Client) -> dict[str, str]:
+def source_labels(client: Client) -> dict[str, str]:
+    """Who calls."""
     labels = client.labels
     app = labels.get("app", "")
     canonical = labels.get("service.istio.io/canonical-name") or labels.get("app.kubernetes.io/name") or app
@@ -140,7 +141,8 @@ def _source_labels(client: Client) -> dict[str, str]:
     }
 
 
-def _destination_labels(cluster: Cluster | None, host: str, workload: Workload) -> dict[str, str]:
+def destination_labels(cluster: Cluster | None, host: str, workload: Workload) -> dict[str, str]:
+    """Who is called: the service, and the workload behind the endpoint."""
     service = cluster.service if cluster is not None else host
     namespace = cluster.namespace if cluster is not None else ""
     short = service.partition(".")[0] if ".svc." in service else service

@@ -16,11 +16,13 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
 
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.change import Change
+from meshlib.dataplane.cluster import RAW
 from meshlib.dataplane.events import CallObserver
 from meshlib.dataplane.outcome import Blame, Outcome
 from meshlib.model.snapshot import Client
 from meshlib.telemetry.metrics import IstioMetrics
 from meshlib.telemetry.sampling import drops_children
+from meshlib.telemetry.tcp_metrics import TcpMetrics, WatchedConnection
 from meshlib.telemetry.trace_context import injector
 
 __all__ = ["OpenTelemetry"]
@@ -44,9 +46,13 @@ class OpenTelemetry:
         self._tracer: trace.Tracer | None = None
         self._drops_all = False
         self.metrics: IstioMetrics | None = None
+        self._connections: TcpMetrics | None = None
 
     def call_started(self, call: Call, now: float) -> CallObserver | None:
-        """See ``Observer.call_started``."""
+        """See ``Observer.call_started``; a raw connection is counted and has no span, as behind a sidecar."""
+        if call.request.scheme in RAW:
+            self._find_meter()
+            return WatchedConnection(self._connections) if self._connections is not None else None
         tracer = self._tracer or self._find_tracer()
         counting = self.metrics or self._find_meter()
         if tracer is not None:
@@ -86,7 +92,9 @@ class OpenTelemetry:
         provider = metrics.get_meter_provider()
         if type(provider).__name__ in _PROXIES:
             return None
-        self.metrics = IstioMetrics(provider.get_meter("meshlib"), self._client, provider)
+        meter = provider.get_meter("meshlib")
+        self._connections = self._connections or TcpMetrics(meter, self._client)
+        self.metrics = self.metrics or IstioMetrics(meter, self._client, provider)
         return self.metrics
 
 

@@ -24,10 +24,15 @@ class TlsContexts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._contexts: dict[tuple[Tls, bool], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[Tls, tuple[str, ...]], ssl.SSLContext] = {}
 
-    def get(self, tls: Tls, *, http2: bool) -> ssl.SSLContext | None:
+    def get(self, tls: Tls, *, http2: bool = False, raw: bool = False) -> ssl.SSLContext | None:
         """The context to reach endpoints with; None for plaintext.
+
+        Args:
+            tls: What the configuration asks for.
+            http2: Offer HTTP/2 instead of HTTP/1.1.
+            raw: What is inside is no HTTP: offer no protocol.
 
         Raises:
             TlsUnavailable: A file is missing or unusable, or the mode needs a mesh identity that this process lacks.
@@ -40,17 +45,19 @@ class TlsContexts:
             raise TlsUnavailable("tls mode ISTIO_MUTUAL needs a mesh identity, and this process has none")
         if tls.credential_name:
             raise TlsUnavailable(f"credentialName {tls.credential_name!r} needs a Kubernetes secret source")
+        protocols = () if raw else ("h2",) if http2 else ("http/1.1",)
         with self._lock:
-            context = self._contexts.get((tls, http2))
+            context = self._contexts.get((tls, protocols))
             if context is None:
-                context = self._contexts[tls, http2] = _make(tls, http2)
+                context = self._contexts[tls, protocols] = _make(tls, protocols)
             return context
 
 
-def _make(tls: Tls, http2: bool) -> ssl.SSLContext:
+def _make(tls: Tls, protocols: tuple[str, ...]) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca_certificates or None)
-        context.set_alpn_protocols(["h2"] if http2 else ["http/1.1"])
+        if protocols:
+            context.set_alpn_protocols(protocols)
         _bound(context, tls)
         if not tls.verify:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -265,7 +265,9 @@ class PortTrafficPolicy(Message):
 class TunnelSettings(Message):
     """Tunnel TCP over HTTP: ``CONNECT`` (the default) or ``POST`` to a target."""
 
-    protocol: str = ""
+    protocol: Annotated[
+        str, Approximated("connections are refused with a clear error: only CONNECT is spoken", ("POST",))
+    ] = ""
     target_host: str = ""
     target_port: UInt32 = 0
 
@@ -305,10 +307,8 @@ class TrafficPolicy(Message):
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
     port_level_settings: Annotated[list[PortTrafficPolicy], Field(max_length=4096)] = Field(default_factory=list)
-    tunnel: Annotated[TunnelSettings | None, Carried("nothing is tunnelled yet", into="cluster.Cluster.tunnel")] = None
-    proxy_protocol: Annotated[
-        ProxyProtocol | None, Carried("no PROXY header is written yet", into="policy.ConnectionPool.proxy_protocol")
-    ] = None
+    tunnel: TunnelSettings | None = None
+    proxy_protocol: ProxyProtocol | None = None
     retry_budget: RetryBudget | None = None
 
 

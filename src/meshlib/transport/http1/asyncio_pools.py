@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -12,6 +13,7 @@ from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Target, Timeouts, WireError, WireRequest, WireResponse
 from meshlib.transport.http1.idle import Idle, connect_limit
 from meshlib.transport.http1.protocol import Connection
+from meshlib.transport.proxy_header import header_of
 from meshlib.transport.sockets import tune
 
 __all__ = ["EndpointPool"]
@@ -54,16 +56,19 @@ class EndpointPool:
         tune(connection.get_extra_info("socket"), self._target.settings.tcp_keepalive)
         return connection
 
-    def _dial(self) -> Any:
+    async def _dial(self) -> Any:
         target = self._target
         name = target.server_name if target.tls is not None else None
 
         def make() -> Connection:
             return Connection(target, self._loop, self._give_back, self._forget)
 
+        loop = self._loop
+        if target.settings.proxy_protocol:
+            return await self._dial_with_header(make, name)
         if target.address.startswith("unix://"):
-            return self._loop.create_unix_connection(make, target.address[7:], ssl=target.tls, server_hostname=name)
-        return self._loop.create_connection(
+            return await loop.create_unix_connection(make, target.address[7:], ssl=target.tls, server_hostname=name)
+        return await loop.create_connection(
             make, target.address, target.port, ssl=target.tls, server_hostname=name, **_eyeballs(target.address)
         )
 
@@ -72,6 +77,17 @@ class EndpointPool:
         self._retired = True
         for connection in self._idle.clear():
             connection.abort()
+
+    async def _dial_with_header(self, make: Callable[[], Connection], name: str | None) -> Any:
+        """The PROXY header goes out before TLS, so the socket is connected by itself."""
+        target, loop = self._target, self._loop
+        sock = await _connected(loop, target)
+        try:
+            await loop.sock_sendall(sock, header_of(target.settings.proxy_protocol, sock))
+            return await loop.create_connection(make, sock=sock, ssl=target.tls, server_hostname=name)
+        except BaseException:
+            sock.close()
+            raise
 
     def _give_back(self, connection: Connection) -> None:
         if self._retired:
@@ -103,6 +119,28 @@ class EndpointPool:
         for connection in list(self._open):
             connection.abort()
         await asyncio.sleep(0)  # lets the event loop close the sockets
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, target: Target) -> socket.socket:
+    """A connected socket; the addresses of a name are tried one after the other."""
+    if target.address.startswith("unix://"):
+        ways: list[Any] = [(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", target.address[7:])]
+    else:
+        ways = await loop.getaddrinfo(target.address, target.port, type=socket.SOCK_STREAM)
+    problem = OSError(f"{target.address} has no address")
+    for family, kind, protocol, _, address in ways:
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            await loop.sock_connect(sock, address)
+            return sock
+        except OSError as error:
+            sock.close()
+            problem = error
+        except BaseException:
+            sock.close()
+            raise
+    raise problem
 
 
 def _eyeballs(address: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Target, Timeouts, WireError, WireRequest, WireResponse
 from meshlib.transport.http1.connection import Connection
 from meshlib.transport.http1.idle import Idle, connect_limit
+from meshlib.transport.proxy_header import header_of
 from meshlib.transport.sockets import tune
 
 __all__ = ["BlockingEndpointPool"]
@@ -80,10 +81,12 @@ class BlockingEndpointPool:
 
     def _secured(self, sock: socket.socket, ends: float) -> socket.socket:
         target = self._target
-        if target.tls is None:
-            return sock
         try:
             sock.settimeout(max(ends - monotonic(), 1e-3))
+            if target.settings.proxy_protocol:
+                sock.sendall(header_of(target.settings.proxy_protocol, sock))
+            if target.tls is None:
+                return sock
             return target.tls.wrap_socket(sock, server_hostname=target.server_name or None)
         except BaseException:
             sock.close()

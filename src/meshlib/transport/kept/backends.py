@@ -13,6 +13,7 @@ import httpcore
 from meshlib.model.policy import ConnectionPool
 from meshlib.transport import sockets
 from meshlib.transport.base import Target, Timeouts
+from meshlib.transport.proxy_header import header_of
 
 __all__ = ["Ageing", "Bounded", "PinnedAsyncBackend", "PinnedBackend"]
 
@@ -77,6 +78,8 @@ class PinnedBackend(httpcore.NetworkBackend):
         else:
             options = sockets.socket_options(target.settings.tcp_keepalive)
             stream = self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
+        if target.settings.proxy_protocol:
+            stream.write(header_of(target.settings.proxy_protocol, stream.get_extra_info("socket")), timeout)
         return _BoundedStream(stream, self._bounded, Ageing(target.settings))
 
 
@@ -131,6 +134,8 @@ class PinnedAsyncBackend(httpcore.AsyncNetworkBackend):
         else:
             options = sockets.socket_options(target.settings.tcp_keepalive)
             stream = await self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
+        if target.settings.proxy_protocol:
+            await stream.write(header_of(target.settings.proxy_protocol, stream.get_extra_info("socket")), timeout)
         return _AgeingStream(stream, Ageing(target.settings))
 
 
