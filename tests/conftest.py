@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.tally import Tally
 
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 DATA = Path(os.environ.get("MESHLIB_TEST_DATA", _BESIDE))
 ABSENT = f"third-party test data is absent: set MESHLIB_TEST_DATA, or lay it at {_BESIDE.name} beside the checkout"
+
+
+settings.register_profile("meshlib", deadline=None)  # a busy machine makes no rule wrong
+settings.load_profile("meshlib")
 
 
 def pytest_configure(config: pytest.Config) -> None:

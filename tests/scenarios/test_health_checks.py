@@ -83,9 +83,9 @@ def test_an_endpoint_that_fails_its_check_is_left_out_until_it_passes(echo):
 def test_when_all_fail_the_error_says_so(echo):
     bad = echo("bad")
     with mesh_of(rules("path: /healthz", bad.port)) as mesh, MeshClient(mesh) as client:
-        bad.failing = 500
         client.get("http://shop.example/")
-        until(lambda: health(mesh)[str(bad.port)] is False)
+        bad.failing = 500
+        until(lambda: health(mesh).get(str(bad.port)) is False)
         with pytest.raises(NoHealthyUpstream, match="1 failing health checks"):
             client.get("http://shop.example/")
         decision = mesh.explain("GET", "http://shop.example/")
