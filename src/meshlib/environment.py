@@ -16,6 +16,7 @@ _SIDECARS = {
     "network": "ISTIO_META_NETWORK",
     "cluster": "ISTIO_META_CLUSTER_ID",
     "node": "ISTIO_META_NODE_NAME",
+    "address": "INSTANCE_IP",
 }
 """What a sidecar's environment calls them; used where ours is not set."""
 

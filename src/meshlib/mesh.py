@@ -116,6 +116,8 @@ class Mesh(OpensConnections):
         service_account: Of the caller.
         network: Istio network of the caller.
         cluster: Id of the Kubernetes cluster that the caller and the objects are of.
+        address: IP address of the caller, which ``consistentHash: {useSourceIp: true}`` hashes; without it all callers
+            count as one.
         node: Kubernetes node that the caller runs on, for ``internalTrafficPolicy: Local``.
         revision: Control plane revision whose objects (label ``istio.io/rev``) count beside those of no revision;
             ``""`` takes all.
@@ -161,6 +163,7 @@ class Mesh(OpensConnections):
         propagation: Sequence[str] = ("w3c",),
         stall_bound: float = 0.5,
         worker: str = "",
+        address: str = "",
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
@@ -176,6 +179,7 @@ class Mesh(OpensConnections):
             network,
             cluster,
             node,
+            address=address,
         )
         self._providers = _providers(sources, strict)
         self._states = [ProviderState(provider.name) for provider in self._providers]
@@ -184,7 +188,7 @@ class Mesh(OpensConnections):
         self._feed = Feed(len(self._providers), Options(self.client, settings, revision))
         self.observer: Observer | None = _observer(telemetry, propagation, self.client)
         told = self.observer
-        seed = seed_of(worker) if worker else self.rng.getrandbits(64)
+        seed = self.rng.getrandbits(64) if self._draws_itself and not worker else seed_of(worker)
         self.state = State(told.health_changed if told is not None else None, Stalls(stall_bound), seed)
         self._lag = LagMonitor(self.state.stalls, told.lagged if told is not None else None)
         self._checks = HealthChecks(lambda: self.prepared, self.state, clock, self.rng)

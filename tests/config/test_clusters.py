@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -96,17 +97,17 @@ def test_warm_up_is_for_round_robin_and_least_request(given, slow_start):
         ("{httpHeaderName: X-User}", HashKey("header", "x-user")),
         ("{useSourceIp: true}", HashKey("source_ip")),
         ("{httpQueryParameterName: user}", HashKey("query", "user")),
-        ("{httpCookie: {name: c}}", HashKey("cookie", "c", None)),
-        ("{httpCookie: {name: c, ttl: 0s, path: /p}}", HashKey("cookie", "c", 0.0, "/p")),
+        ("{httpCookie: {name: c}}", HashKey("cookie", "c", None, kept=True)),
+        ("{httpCookie: {name: c, ttl: 0s, path: /p}}", HashKey("cookie", "c", 0.0, "/p", kept=True)),
         (
             "{httpCookie: {name: c, ttl: 1h, attributes: [{name: SameSite, value: Strict}, {name: Secure}]}}",
-            HashKey("cookie", "c", 3600.0, "", (("SameSite", "Strict"), ("Secure", ""))),
+            HashKey("cookie", "c", 3600.0, "", (("SameSite", "Strict"), ("Secure", "")), kept=True),
         ),
     ],
 )
 def test_hash_keys_keep_all_they_are_given(given, key):
     policy = f"{{loadBalancer: {{consistentHash: {given}}}}}"
-    assert cluster(policy).load_balancer.hash_keys == (key,)
+    assert cluster(policy).load_balancer.hash_keys == (replace(key, kept=False),)
     host = view(service(), rule(policy)).virtual_host("svc", 80)
     assert host.routes[0].action.hash_keys == (key,)
     assert host.routes[0].action.retry.avoid_previous_hosts is False

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from meshlib.dataplane.balancing.xxhash import xxh64
-from meshlib.dataplane.policies.hash_key import hash_key
+from meshlib.dataplane.policies.hash_key import Maker, hash_key
 from meshlib.httpx import MeshTransport
 from meshlib.model.policy import HashKey
 from meshlib.testing import ScriptedTransport, mesh_of
@@ -37,12 +37,12 @@ def rotated(value):
 )
 def test_sources_combine_as_envoy_combines_them(keys, value):
     asked = request(path="/?u=1", headers={"X-User": "ann", "Cookie": 'a=b; c="z"'})
-    assert hash_key(keys, asked, RNG) == (value, ())
+    assert hash_key(keys, asked, Maker(RNG)) == (value, ())
 
 
 def test_a_missing_cookie_with_a_time_to_live_is_made():
     key = HashKey("cookie", "sticky", 60.0, "/", (("SameSite", "Strict"), ("Secure", "")))
-    value, (cookie,) = hash_key([key], request(), RNG)
+    value, (cookie,) = hash_key([key], request(), Maker(RNG))
     made = cookie.decode().partition('"')[2].partition('"')[0]
     assert value == xxh64(made.encode())
     assert cookie.decode() == f'sticky="{made}"; Max-Age=60; Path=/; SameSite=Strict; Secure; HttpOnly'

@@ -24,6 +24,8 @@ NOT_ON_THE_WIRE = {
     "Envoy has no field for it": {
         "Cluster.client_policy",
         "DirectResponse.grpc_status",
+        "Forward.weight_keys",
+        "HashKey.kept",
         "WeightedCluster.path_rewrite",
         "WeightedCluster.regex_rewrite",
     },

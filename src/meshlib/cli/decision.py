@@ -172,6 +172,8 @@ def _changes(given: Decision) -> Iterator[tuple[str, str, str]]:
         yield "mirror", text, origins.get("mirror", origins.get("mirrors", ""))
     if details.get("hash_key"):
         yield "hash key", _hash_key(details["hash_key"]), ""
+    if details.get("sticky_weights"):
+        yield "weights drawn by", _sticky(details["sticky_weights"]), ""
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
@@ -196,6 +198,11 @@ def _hash_key(given: Mapping[str, Any]) -> str:
     sources = ", ".join(f"{each['source']} {each['name']}".strip() for each in given["sources"])
     state = "made up for this request" if given["generated"] else "in the request" if given["value"] else "absent"
     return f"{sources}, {state}"
+
+
+def _sticky(given: Mapping[str, Any]) -> str:
+    sources = ", ".join(f"{each['source']} {each['name']}".strip() for each in given["sources"])
+    return f"{sources}, which stays with {given['cluster']}" if given["cluster"] else f"{sources}, absent: at random"
 
 
 def _policies(destinations: Sequence[DecisionDestination]) -> Iterator[tuple[str, str, str]]:

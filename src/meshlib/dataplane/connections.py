@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.events import Observer
-from meshlib.dataplane.policies.hash_key import hash_key
+from meshlib.dataplane.policies.hash_key import Maker, hash_key
 from meshlib.dataplane.prepared import BoundRoute, Destination, Prepared
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.router import refuse_unknown
@@ -125,7 +125,7 @@ def begin(
     if observer is not None:
         call.observe(observer.call_started(call, now))
     if bound.hash_keys:
-        call.hash_key, _ = hash_key(bound.hash_keys, request, rng)
+        call.hash_key, _ = hash_key(bound.hash_keys, request, Maker(rng))
     if destination is None or destination.cluster is None:
         name = destination.name if destination is not None else "none"
         raise call.fail(NoCluster, f"cluster {name} does not exist", now)

@@ -202,4 +202,5 @@ def _empty() -> dict[str, Any]:
         "redirect": None,
         "direct_response": None,
         "hash_key": None,
+        "sticky_weights": None,
     }

@@ -10,7 +10,7 @@ from meshlib.dataplane.decision import MATCHES, Decision, DecisionDestination, R
 from meshlib.dataplane.matchers import Clause
 from meshlib.dataplane.path import may_change, normalize_path
 from meshlib.dataplane.policies.fault import possible
-from meshlib.dataplane.policies.hash_key import hash_key
+from meshlib.dataplane.policies.hash_key import Maker, hash_key
 from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
 from meshlib.dataplane.reply import LocalReply, redirect_reply
 from meshlib.dataplane.request import Request
@@ -161,6 +161,7 @@ def decide(
         details["direct_response"] = {"status": route.action.status, "body": body}
     else:
         fixed, details["hash_key"] = _hash_key(bound, request)
+        details["sticky_weights"] = _sticky_weights(bound, request)
         destinations = tuple(
             destination_of(prepared, bound, number, weighted, request, now, fixed)
             for number, weighted in enumerate(route.action.clusters)
@@ -262,10 +263,20 @@ def _hash_key(bound: BoundRoute, request: Request) -> tuple[int | None, dict[str
     """The key that the request fixes, None where it is made up or absent; and what to tell about it."""
     if not bound.hash_keys:
         return None, None
-    key = hash_key(bound.hash_keys, request, _NEVER)
+    key = hash_key(bound.hash_keys, request, Maker(_NEVER))
     fixed = key.value if not key.cookies else None
     sources = [{"source": each.source, "name": each.name} for each in bound.hash_keys]
     return fixed, {"sources": sources, "value": None if fixed is None else str(fixed), "generated": bool(key.cookies)}
+
+
+def _sticky_weights(bound: BoundRoute, request: Request) -> dict[str, Any] | None:
+    """What the weighted destinations are drawn by, and the one that the request's key stays with."""
+    if not bound.weight_keys:
+        return None
+    key = hash_key(bound.weight_keys, request, Maker(_NEVER))
+    fixed = key.value if not key.cookies else None
+    sources = [{"source": each.source, "name": each.name} for each in bound.weight_keys]
+    return {"sources": sources, "cluster": None if fixed is None else bound.owner(fixed).name}
 
 
 def _forward_dict(prepared: Prepared, action: Forward, bound: BoundRoute, request: Request) -> dict[str, Any]:

@@ -6,6 +6,7 @@ them; both are remembered. A change of endpoints alone rebuilds the pickers that
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from bisect import bisect_right
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.dataplane import headers as header_ops
 from meshlib.dataplane import timeout_headers
+from meshlib.dataplane.balancing.xxhash import xxh64
 from meshlib.dataplane.cluster import PreparedCluster
 from meshlib.dataplane.matchers import Clause, Test, bind
 from meshlib.dataplane.path_index import PathIndex
@@ -106,6 +108,8 @@ class BoundRoute:
         path_rewrite: What a forward or redirect makes of the path, or None.
         host_from_path: What makes the authority of the path, or None.
         hash_keys: Where a consistent-hash key comes from, usually nowhere.
+        weight_keys: Where the key comes from that destinations are drawn by, usually nowhere.
+        keys: Whether there is any of the two.
         mirrors: Parts per million, and the rule that a copy follows: the same changes, one cluster, no retry.
         response_ops: Operations on responses made here.
         answers: Whether some requests, or all, are answered here instead of sent.
@@ -122,6 +126,7 @@ class BoundRoute:
         "hash_keys",
         "hedges",
         "host_from_path",
+        "keys",
         "mirrors",
         "path_rewrite",
         "response_ops",
@@ -129,6 +134,7 @@ class BoundRoute:
         "route",
         "timeout",
         "unsent",
+        "weight_keys",
         "whose",
     )
 
@@ -159,6 +165,8 @@ class BoundRoute:
         self.whose = "the route's timeout"
         self.unsent = FAULT_HEADERS if left_to_headers(self.faults) else _NOTHING
         self.hash_keys = forward.hash_keys if forward is not None else ()
+        self.weight_keys = forward.weight_keys if forward is not None and len(destinations) > 1 else ()
+        self.keys = bool(self.hash_keys or self.weight_keys)
         self.retry = _bind_retry(forward.retry) if forward is not None else None
         self.attempt_limit = self._limit()
         self.hedges = self._hedges()
@@ -216,6 +224,14 @@ class BoundRoute:
             return self.destinations[0] if self.destinations else None
         return self.destinations[bisect_right(self._cumulative, rng.random() * self._cumulative[-1])]
 
+    def owner(self, key: int) -> Destination:
+        """The destination that a key stays with.
+
+        Weighted rendezvous: each destination has a score made of the key and its name, and the least score over the
+        weight wins. A key moves only when the share of its own destination falls or that of another grows.
+        """
+        return min(self.destinations, key=lambda each: _score(key, each.name) / each.weight)
+
     def _host(self, action: Forward, headers: header_ops.Pairs, request: Request) -> str | None:
         """The authority that the route asks for; None leaves it to the destination, else to the caller."""
         if action.host_rewrite is not None:
@@ -262,6 +278,11 @@ class BoundRoute:
 
 def _bind_retry(policy: RetryPolicy | None) -> BoundRetry | None:
     return BoundRetry(policy) if policy is not None else None
+
+
+def _score(key: int, name: str) -> float:
+    """Exponentially distributed over the keys."""
+    return -math.log((xxh64(b"%016x/%s" % (key, name.encode())) + 1) / 2**64)
 
 
 def _bind_path(route: Route) -> PathRewrite | None:

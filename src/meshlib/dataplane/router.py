@@ -9,9 +9,9 @@ from meshlib.dataplane.call import Call, Injection
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.path import may_change, normalize_path
 from meshlib.dataplane.policies.fault import inject
-from meshlib.dataplane.policies.hash_key import hash_key
+from meshlib.dataplane.policies.hash_key import Maker, hash_key
 from meshlib.dataplane.policies.hedge import Hedging
-from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
+from meshlib.dataplane.prepared import BoundRoute, Destination, Prepared, PreparedHost
 from meshlib.dataplane.reply import abort_reply, direct_reply, fitted, redirect_reply
 from meshlib.dataplane.request import Request
 from meshlib.errors import NoCluster, NoRoute, UnknownHost
@@ -39,7 +39,15 @@ def begin(
     if may_change(request.path):
         request.path = normalize_path(request.path, prepared.snapshot.path_normalization)
     bound = host.find(request, rng)
-    destination = bound.draw(rng) if bound is not None else None
+    maker: Maker | None = None
+    cookies: tuple[bytes, ...] = ()
+    if bound is None:
+        destination = None
+    elif bound.keys:
+        maker = Maker(rng, prepared.state.cookies, host.host.name, now)
+        destination, cookies = _draw_by_key(bound, request, maker, rng)
+    else:
+        destination = bound.draw(rng)
     if bound is not None and (request.is_grpc or request.extended):
         bound = bound.asked_by(request)
     call = Call(request, host.host, bound, destination, now, rng)
@@ -57,8 +65,9 @@ def begin(
         _answer_here(call, bound)
     if call.answer is not None:
         call.answer = fitted(call.answer, request)
-    if bound.hash_keys:
-        call.hash_key, call.cookies = hash_key(bound.hash_keys, request, rng)
+    if maker is not None:
+        call.hash_key, made = hash_key(bound.hash_keys, request, maker)
+        call.cookies = cookies + made
     if call.answer is None and (destination is None or destination.cluster is None):
         _answer_missing(call, bound, now)
     if (bound.hedges or beyond is not None) and call.answer is None and request.repeatable:
@@ -66,6 +75,16 @@ def begin(
     if destination is not None and destination.cluster is not None:
         call.limiter = destination.cluster.limiter
     return call
+
+
+def _draw_by_key(
+    bound: BoundRoute, request: Request, maker: Maker, rng: random.Random
+) -> tuple[Destination | None, tuple[bytes, ...]]:
+    """One of the weighted destinations, by the key that they are drawn by, and the cookies that were made for it."""
+    if not bound.weight_keys:
+        return bound.draw(rng), ()
+    key, cookies = hash_key(bound.weight_keys, request, maker)
+    return bound.draw(rng) if key is None else bound.owner(key), cookies
 
 
 def copies(call: Call, now: float, rng: random.Random) -> list[Call]:

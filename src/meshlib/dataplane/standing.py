@@ -84,7 +84,14 @@ def _left_out(cluster: PreparedCluster, picker: Picker, reached: set[str], now: 
         if state.key in usable:
             yield state.key, "the hash key of this request leads to another"
         else:
-            yield state.key, _unfit(cluster, state, now) or waiting.get(state.key) or "its locality has no weight"
+            yield state.key, _unfit(cluster, state, now) or waiting.get(state.key) or _spared(cluster)
+
+
+def _spared(cluster: PreparedCluster) -> str:
+    balancer = cluster.cluster.load_balancer
+    if balancer.subset_size:
+        return f"not among the {balancer.subset_size} that this process uses (subsetSize)"
+    return "its locality has no weight"
 
 
 def _unfit(cluster: PreparedCluster, state: EndpointState, now: float) -> str:

@@ -16,6 +16,7 @@ from meshlib.dataplane.change import Change, Tell, Wake
 from meshlib.dataplane.policies.breaker import Breaker, Phase
 from meshlib.dataplane.policies.budget import Window
 from meshlib.dataplane.policies.checked import Checked
+from meshlib.dataplane.policies.cookie_jar import CookieJar
 from meshlib.dataplane.policies.gate import Gate
 from meshlib.dataplane.policies.outlier_rates import Results
 from meshlib.dataplane.policies.stalls import Stalls
@@ -308,14 +309,16 @@ class State:
     Attributes:
         stalls: When this process stood still.
         wake: Is told which clusters want health checks; None checks nothing.
+        cookies: Those that were made here for consistent hashing.
     """
 
-    __slots__ = ("_buckets", "_clusters", "_faults", "_lock", "_seed", "_tell", "stalls", "wake")
+    __slots__ = ("_buckets", "_clusters", "_faults", "_lock", "_seed", "_tell", "cookies", "stalls", "wake")
 
     def __init__(self, tell: Tell | None = None, stalls: Stalls | None = None, seed: int = 0) -> None:
         self._tell = tell
         self._seed = seed
         self.wake: Wake | None = None
+        self.cookies = CookieJar()
         self.stalls = stalls if stalls is not None else Stalls()
         self._lock = threading.Lock()
         self._clusters: dict[str, ClusterState] = {}
@@ -359,6 +362,7 @@ class State:
         self._lock = threading.Lock()
         self._faults = 0
         self.stalls.after_fork()
+        self.cookies.after_fork()
         for buckets in self._buckets.values():
             buckets.after_fork()
         for state in self._clusters.values():

@@ -255,11 +255,12 @@ class HashKey:
 
     Attributes:
         source: ``header``, ``cookie``, ``source_ip`` or ``query``.
-        name: Header, cookie or parameter name; ``""`` for ``source_ip``.
+        name: Header, cookie or parameter name; for ``source_ip`` the caller's address, ``""`` when unknown.
         ttl: Cookie only: None never generates one, 0 makes a session cookie, else seconds of Max-Age.
         path: Cookie only: Path attribute.
         attributes: Cookie only: further attributes as (name, value); an empty value is a bare name.
         terminal: Stop at this key when it gave a value.
+        kept: Cookie only: one that was made here is remembered and used by later calls that come without it.
     """
 
     source: str
@@ -268,6 +269,7 @@ class HashKey:
     path: str = ""
     attributes: tuple[tuple[str, str], ...] = ()
     terminal: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,7 @@ class Forward:
         append_forwarded_host: Tell the server in ``x-forwarded-host`` which authority was rewritten.
         mirrors: Drawn independently.
         hash_keys: Consistent-hash keys of the destinations' policies, in order.
+        weight_keys: What the weighted destination is drawn by, so that one key stays with one; empty draws at random.
         max_stream_duration: Seconds for the whole stream (gRFC A31), None is none.
         grpc_timeout_max: Cap on the caller's ``grpc-timeout`` in seconds; 0 caps at infinity, None is unset.
         missing_cluster: Answer for the share of a destination that does not exist; None raises ``NoCluster``.
@@ -130,6 +131,7 @@ class Forward:
     host_from_header: str | None = None
     host_from_path: RegexRewrite | None = None
     append_forwarded_host: bool = False
+    weight_keys: tuple[HashKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class Client:
         network: Istio network id.
         cluster: Kubernetes cluster id.
         node: Kubernetes node name, for ``internalTrafficPolicy: Local``.
+        address: IP address of the caller, for hashing by source; ``""`` when unknown.
         certificate: Files with the caller's identity (Istio's ``TLS_CLIENT_CERT_CHAIN`` and kin); None takes the
             identity that the mesh's CA signs.
     """
@@ -55,6 +56,7 @@ class Client:
     cluster: str = ""
     node: str = ""
     certificate: CertificateFiles | None = None
+    address: str = ""
 
 
 ANYONE = Client()

@@ -23,6 +23,10 @@ __all__ = ["Actions", "fault_of", "parts_per_million"]
 _MILLION = 1_000_000
 
 
+def _at_random(cluster: str) -> None:
+    """No wish: weighted destinations are drawn at random."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actions:
     """What translating a rule needs of its surroundings.
@@ -32,12 +36,14 @@ class Actions:
         hash_keys: Cluster name and the port that the rule names, or 0 -> where hash keys come from.
         default_retries: The mesh's ``defaultHttpRetryPolicy``.
         tells_host: The mesh's ``proxyHeaders.xForwardedHost``: say which authority was rewritten.
+        weight_keys: Cluster name -> what weighted destinations are drawn by; empty means the hash keys, None at random.
     """
 
     cluster: Callable[[api.Destination], str]
     hash_keys: Callable[[str, int], tuple[HashKey, ...]]
     default_retries: api.HTTPRetry | None
     tells_host: bool = False
+    weight_keys: Callable[[str], tuple[HashKey, ...] | None] = _at_random
 
     @property
     def retry_origin(self) -> str:
@@ -78,6 +84,7 @@ class Actions:
             tuple(self._mirrors(rule)),
             hash_keys,
             append_forwarded_host=self.tells_host,
+            weight_keys=self.drawn_by(clusters, hash_keys),
         )
 
     def policies(
@@ -94,6 +101,16 @@ class Actions:
         hashing = len(clusters) == 1 and bool(keys[0])
         given = retries if retries is not None else self.default_retries
         return retry_policy(given, consistent_hash=hashing), tuple(key for found in keys for key in found)
+
+    def drawn_by(
+        self, clusters: Sequence[model.WeightedCluster], hash_keys: tuple[HashKey, ...]
+    ) -> tuple[HashKey, ...]:
+        """What the weights are drawn by: as the first destination with a wish says; nothing draws at random."""
+        if len(clusters) < 2:
+            return ()
+        wishes = (self.weight_keys(to.cluster) for to in clusters)
+        wish = next((each for each in wishes if each is not None), None)
+        return () if wish is None else wish or hash_keys
 
     def _weighted(self, entry: api.HTTPRouteDestination, several: bool) -> model.WeightedCluster:
         assert entry.destination is not None

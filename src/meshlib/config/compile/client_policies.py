@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from meshlib.config.compile.registry import age
 from meshlib.config.resources import client_policy as api
 from meshlib.config.resources.base import Resource
+from meshlib.config.resources.client_balancing import ClientLoadBalancer, StickyWeights
 from meshlib.model import client_policy as model
 from meshlib.model.hosts import HostIndex, expand
 from meshlib.model.policy import RetryBudget
@@ -22,7 +23,16 @@ from meshlib.model.policy import RetryBudget
 __all__ = ["ClientPolicies", "Found"]
 
 _Policy = Resource[api.ClientPolicySpec]
-_FIELDS = ("circuit_breaker", "retry_budget", "health_check", "rate_limit", "hedge", "faults_below_retries")
+_FIELDS = (
+    "circuit_breaker",
+    "retry_budget",
+    "health_check",
+    "rate_limit",
+    "hedge",
+    "faults_below_retries",
+    "load_balancer",
+    "sticky_weights",
+)
 _UNIT_SECONDS = {
     api.RateLimitUnit.SECOND: 1,
     api.RateLimitUnit.MINUTE: 60,
@@ -38,11 +48,15 @@ class Found:
     Attributes:
         policy: For the cluster.
         retry_budget: Takes the place of the DestinationRule's, None leaves that.
+        load_balancer: Is laid over the DestinationRule's, None leaves that.
+        sticky_weights: What weighted destinations are drawn by, None draws at random.
         origins: Field, in the object's spelling -> object and field that it came from.
     """
 
     policy: model.ClientPolicy = model.NO_CLIENT_POLICY
     retry_budget: RetryBudget | None = None
+    load_balancer: ClientLoadBalancer | None = None
+    sticky_weights: StickyWeights | None = None
     origins: tuple[tuple[str, str], ...] = ()
 
 
@@ -97,7 +111,7 @@ def _combined(policies: list[_Policy], names: Names) -> Found:
     )
     retry_budget = None if budget is None else RetryBudget(budget.percent / 100, budget.min_concurrency)
     origins = tuple((_spelled(n), f"{p.id} spec.{_spelled(n)}") for n, p in chosen.items() if p is not None)
-    return Found(policy, retry_budget, origins)
+    return Found(policy, retry_budget, values.get("load_balancer"), values.get("sticky_weights"), origins)
 
 
 def _saying(policies: list[_Policy], name: str) -> Iterator[_Policy]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from meshlib.config.compile.client_balancing import with_client_balancing
 from meshlib.config.compile.client_policies import Found
 from meshlib.config.compile.client_tls import Peer, client_tls
 from meshlib.config.compile.load_balancers import load_balancer
@@ -45,6 +46,7 @@ class Towards:
         client: The ClientPolicy.
         for_workloads: The DestinationRule names client workloads.
         host: Name of one member of a headless service; ``""`` for the service itself.
+        address: IP address of the client, ``""`` when unknown.
     """
 
     service: Service
@@ -55,6 +57,7 @@ class Towards:
     client: Found = Found()
     for_workloads: bool = False
     host: str = ""
+    address: str = ""
 
 
 def build_cluster(towards: Towards, mesh: MeshConfig, files: CertificateFiles | None = None) -> Cluster:
@@ -62,7 +65,9 @@ def build_cluster(towards: Towards, mesh: MeshConfig, files: CertificateFiles | 
     service, port, policy, found = towards.service, towards.port, towards.policy, towards.client
     if service.resolution is Resolution.DYNAMIC_DNS:
         policy = replace(policy, load_balancer=None)
-    balancer = load_balancer(policy, locality_of(policy, service, mesh))
+    balancer = load_balancer(policy, locality_of(policy, service, mesh), towards.address)
+    if found.load_balancer is not None:
+        balancer = with_client_balancing(balancer, found.load_balancer)
     breaker = circuit_breaker(policy)
     protocol = protocol_of(port, policy.connection_pool, mesh)
     return Cluster(

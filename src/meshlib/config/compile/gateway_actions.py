@@ -147,6 +147,7 @@ class GatewayActions:
             mirrors=tuple(self._mirrors(filters, notes)),
             hash_keys=hash_keys,
             missing_cluster=self._failure(),
+            weight_keys=self.shared.drawn_by(clusters, hash_keys),
         )
         return _rewritten(forward, rewrites)
 

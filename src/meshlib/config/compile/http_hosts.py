@@ -211,7 +211,8 @@ class HttpHosts:
         headers = mesh.default_config.proxy_headers
         forwarded = headers.x_forwarded_host if headers is not None else None
         tells_host = forwarded is not None and bool(forwarded.enabled)
-        return Actions(cluster, view.outbound.hash_keys, mesh.default_http_retry_policy, tells_host)
+        outbound, retries = view.outbound, mesh.default_http_retry_policy
+        return Actions(cluster, outbound.hash_keys, retries, tells_host, outbound.weight_keys)
 
     def _default(self, name: str, service: Service, number: Port) -> Claim:
         """The host of a service that no rule is for."""

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from meshlib.config.compile.client_balancing import kept, sticky_keys
+from meshlib.config.compile.client_policies import Found
 from meshlib.config.compile.client_tls import Peer, inferred_mode
 from meshlib.config.compile.clusters import Towards, build_cluster, locality_of
 from meshlib.config.compile.destination_rules import Rule
@@ -108,18 +110,23 @@ class Outbound:
     def _build(self, parts: Parts, policy: EffectivePolicy) -> Cluster:
         service, port, subset, rule, member = parts
         universe, client = self._universe, self._client
-        namespaces = (client.namespace, service.namespace, universe.mesh.root_namespace)
         towards = Towards(
             service,
             port,
             subset,
             policy,
             self._peer(parts, policy),
-            universe.client_policies.find(service.host, subset, namespaces, client.labels),
+            self._client_policy(parts),
             for_workloads=rule is not None and rule.selector is not None,
             host=f"{member}.{service.host}" if member else "",
+            address=client.address,
         )
         return build_cluster(towards, universe.mesh, client.certificate)
+
+    def _client_policy(self, parts: Parts) -> Found:
+        service, universe = parts.service, self._universe
+        namespaces = (self._client.namespace, service.namespace, universe.mesh.root_namespace)
+        return universe.client_policies.find(service.host, parts.subset, namespaces, self._client.labels)
 
     def _peer(self, parts: Parts, policy: EffectivePolicy) -> Peer:
         """Who answers: of a service that is passed through, nothing is known but all of its endpoints."""
@@ -140,7 +147,18 @@ class Outbound:
     def hash_keys(self, cluster: str, port: int) -> tuple[HashKey, ...]:
         """Where hash keys of a route to ``cluster`` come from; ``port`` is the one that the rule names, or 0."""
         parts = self.parts(cluster)
-        return route_hash_keys(parts.rule, parts.subset, port) if parts is not None else ()
+        if parts is None:
+            return ()
+        keys = route_hash_keys(parts.rule, parts.subset, port, self._client.address)
+        return kept(keys, self._client_policy(parts).load_balancer) if keys else ()
+
+    def weight_keys(self, cluster: str) -> tuple[HashKey, ...] | None:
+        """What the weights of a route to ``cluster`` are drawn by; empty means by its hash keys, None at random."""
+        parts = self.parts(cluster)
+        found = self._client_policy(parts) if parts is not None else Found()
+        if found.sticky_weights is None:
+            return None
+        return kept(sticky_keys(found.sticky_weights), found.load_balancer)
 
     def connection_times(self, cluster: str) -> tuple[float | None, float | None]:
         """Idle timeout and longest duration of connections to a cluster, by its own ``tcp`` settings, in seconds."""

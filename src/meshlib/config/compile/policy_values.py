@@ -17,6 +17,7 @@ from meshlib.config.compile.traffic_policy import BLOCKS, EffectivePolicy
 from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.model.cluster import Cluster
 from meshlib.model.informed import BUILT_IN, PolicyValue
+from meshlib.model.policy import BalancerKind, LoadBalancer
 from meshlib.model.words import plain
 
 __all__ = ["policy_values"]
@@ -29,6 +30,8 @@ _MESH_FIELDS = {
     "loadBalancer.zoneAwareLbSetting": "zone_aware_lb_setting",
 }
 """Values that fall back to a field of MeshConfig."""
+_BEYOND_ISTIO = (BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN, BalancerKind.PEAK_EWMA)
+_PLAIN = LoadBalancer()
 _BLOCKS = frozenset(spelled for _, spelled in BLOCKS)
 _CLIENT_POLICY = (
     ("breaker", "circuitBreaker"),
@@ -69,7 +72,29 @@ def _of_client_policy(cluster: Cluster) -> dict[str, str]:
     if place.startswith("ClientPolicy"):
         found["retryBudget.percent"] = f"{place}.percent"
         found["retryBudget.minRetryConcurrency"] = f"{place}.minConcurrency"
+    place = origins.get("loadBalancer", "")
+    if place.startswith("ClientPolicy"):
+        found.update({f"loadBalancer.{field}": f"{place}.{field}" for field, _ in _beyond_istio(cluster.load_balancer)})
+        if cluster.load_balancer.kind in _BEYOND_ISTIO:
+            found["loadBalancer.simple"] = f"{place}.algorithm"
     return found
+
+
+def _beyond_istio(balancer: LoadBalancer) -> Iterator[tuple[str, Any]]:
+    """What only a ClientPolicy can say of balancing, where it says something else than the default."""
+    reports, ewma = balancer.load_reports, balancer.peak_ewma
+    if balancer.choice_count != _PLAIN.choice_count:
+        yield "leastRequest.choiceCount", balancer.choice_count
+    if balancer.active_request_bias != _PLAIN.active_request_bias:
+        yield "leastRequest.activeRequestBias", balancer.active_request_bias
+    if balancer.kind is BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN:
+        yield "loadReports", {key: plain(value) for key, value in asdict(reports).items()}
+    if balancer.kind is BalancerKind.PEAK_EWMA:
+        yield "peakEwma", asdict(ewma)
+    if balancer.hash_balance_factor:
+        yield "hashBalanceFactor", balancer.hash_balance_factor
+    if balancer.subset_size:
+        yield "subsetSize", balancer.subset_size
 
 
 def _paths(message: BaseModel) -> Iterator[str]:
@@ -152,6 +177,8 @@ def _load_balancer(cluster: Cluster, policy: EffectivePolicy) -> Iterator[tuple[
     if slow is not None:
         field = "warmup.duration" if settings is not None and settings.warmup is not None else "warmupDurationSecs"
         yield f"loadBalancer.{field}", slow.window
+    for field, value in _beyond_istio(balancer):
+        yield f"loadBalancer.{field}", value
 
 
 def _plain(message: BaseModel, path: str) -> Any:

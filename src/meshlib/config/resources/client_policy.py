@@ -10,6 +10,8 @@ spec:
   healthCheck: {path: /healthz, interval: 5s}
   rateLimit: {requestsPerUnit: 100, unit: SECOND, burst: 20, by: [{header: x-user}]}  # or global: {service: ...}
   hedge: {after: 50ms, maxAttempts: 2, methods: [GET]}
+  loadBalancer: {algorithm: PEAK_EWMA, subsetSize: 50}
+  stickyWeights: {by: [{httpHeaderName: x-user}]}
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Annotated
 from pydantic import Field
 
 from meshlib.config.resources.base import Duration, Message, UInt32, numbered, one_of
+from meshlib.config.resources.client_balancing import ClientLoadBalancer, StickyWeights
 
 __all__ = [
     "BreakerScope",
@@ -248,6 +251,8 @@ class ClientPolicySpec(Message):
     Attributes:
         hosts: Names or wildcards, as in a DestinationRule.
         subsets: Only calls to these subsets; empty means every subset and the service itself.
+        load_balancer: Algorithms and limits beyond Istio's.
+        sticky_weights: A key stays with one of the weighted destinations of a route to these hosts.
         faults_below_retries: Injected faults count as answers of the endpoint, so that retries see them; Istio's
             order has them above, where they end the call.
     """
@@ -256,6 +261,8 @@ class ClientPolicySpec(Message):
     subsets: list[str] = Field(default_factory=list)
     circuit_breaker: CircuitBreaker | None = None
     retry_budget: ClientRetryBudget | None = None
+    load_balancer: ClientLoadBalancer | None = None
+    sticky_weights: StickyWeights | None = None
     health_check: HealthCheck | None = None
     rate_limit: RateLimit | None = None
     hedge: Hedge | None = None

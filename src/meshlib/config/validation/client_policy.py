@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshlib.config.resources import client_policy as api
 from meshlib.config.validation import primitives as check
+from meshlib.config.validation.client_balancing import load_balancer, sticky_weights
 from meshlib.config.validation.report import Report
 
 __all__ = ["client_policy"]
@@ -11,7 +12,16 @@ __all__ = ["client_policy"]
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH"})
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _KEY_PARTS = ("header", "query_param", "cookie", "label", "path", "method", "host", "generic_key")
-_PARTS = ("circuit_breaker", "retry_budget", "health_check", "rate_limit", "hedge", "faults_below_retries")
+_PARTS = (
+    "circuit_breaker",
+    "retry_budget",
+    "health_check",
+    "rate_limit",
+    "hedge",
+    "faults_below_retries",
+    "load_balancer",
+    "sticky_weights",
+)
 
 
 def client_policy(report: Report, spec: api.ClientPolicySpec) -> None:
@@ -29,6 +39,10 @@ def client_policy(report: Report, spec: api.ClientPolicySpec) -> None:
         _rate_limit(report, spec.rate_limit, "spec.rateLimit")
     if spec.hedge is not None:
         _hedge(report, spec.hedge, "spec.hedge")
+    if spec.load_balancer is not None:
+        load_balancer(report, spec.load_balancer, "spec.loadBalancer")
+    if spec.sticky_weights is not None:
+        sticky_weights(report, spec.sticky_weights, "spec.stickyWeights")
 
 
 def _hosts(report: Report, spec: api.ClientPolicySpec) -> None:
