@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from meshlib.cli import show
+from meshlib.cli.size import size_command
 from meshlib.errors import MeshError
 
 __all__ = ["meshlib"]
@@ -50,6 +51,9 @@ def _request_options(function: F) -> F:
 @click.version_option(package_name="meshlib")
 def meshlib() -> None:
     """A client-side service mesh: Istio's traffic rules inside the process."""
+
+
+meshlib.add_command(size_command)
 
 
 @meshlib.command()

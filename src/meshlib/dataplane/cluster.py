@@ -41,6 +41,7 @@ class PreparedCluster:
         state: The live counters, kept by the cluster's name.
         assignment: The endpoints, as discovery last gave them.
         counts_calls: A retry budget looks back and wants to hear of each call that begins.
+        inherited: It is a forked child's copy: what its attempts hold is the parent's.
         gate: Bounds HTTP/1.1 connections; None when unlimited.
         beyond: The ClientPolicy, where it says anything that is decided for each call; None where not.
         limiter: Bounds the rate of calls; None when unlimited.
@@ -67,6 +68,7 @@ class PreparedCluster:
         "cluster",
         "counts_calls",
         "gate",
+        "inherited",
         "limiter",
         "measures",
         "state",
@@ -76,6 +78,7 @@ class PreparedCluster:
     def __init__(self, cluster: Cluster, state: ClusterState, assignment: Assignment, now: float, rng: random.Random):
         self.cluster = cluster
         self.state = state
+        self.inherited = False
         self._original = cluster.discovery is Discovery.ORIGINAL_DST
         kind = cluster.load_balancer.kind
         self.measures = kind is BalancerKind.PEAK_EWMA
@@ -269,6 +272,8 @@ class PreparedCluster:
 
     def release(self, attempt: Attempt) -> None:
         """Give back what ``admit`` and the gate gave."""
+        if self.inherited:
+            return
         with self.state.lock:
             self.state.active -= 1
             attempt.state.active -= 1

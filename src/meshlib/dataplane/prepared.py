@@ -452,6 +452,9 @@ class Prepared:
     def after_fork(self) -> None:
         """In a forked child: nobody holds the lock; clusters are prepared anew around their reset state."""
         self._lock = threading.Lock()
+        for cluster in self._clusters.values():
+            if cluster is not None:
+                cluster.inherited = True
         self._hosts, self._clusters, self._ways = {}, {}, {}
 
     def _prepare_host(self, name: str, port: int) -> PreparedHost | None:
