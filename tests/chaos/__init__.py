@@ -1,0 +1,1 @@
+"""Real servers that misbehave, and what must hold whatever they do."""
