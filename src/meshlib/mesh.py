@@ -8,7 +8,7 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -344,7 +344,7 @@ class Mesh(OpensConnections):
         self,
         method: str,
         url: str,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         *,
         source_labels: Mapping[str, str] | None = None,
         source_namespace: str | None = None,
@@ -355,7 +355,7 @@ class Mesh(OpensConnections):
         Args:
             method: HTTP method.
             url: Absolute URL; ``tcp://host:port`` and ``tls://host:port`` ask about a raw connection.
-            headers: Request headers.
+            headers: Request headers by name; or pairs, where a name may stand several times.
             source_labels: Labels of the caller, instead of the mesh's own.
             source_namespace: Namespace of the caller, instead of the mesh's own.
             sni: Server name of the TLS handshake of a raw connection; by default the host of a ``tls://`` URL.

@@ -65,6 +65,15 @@ def test_explain_prints_the_contract(run):
     assert set(decision) >= {"rewrite", "headers", "retries", "fault", "mirrors", "redirect", "direct_response"}
 
 
+def test_a_header_that_is_given_twice_is_asked_about_and_sent_twice(run):
+    done = run("explain", "http://reviews:9080/x", "-H", "end-user: joe", "-H", "end-user: jason", "--output", "json")
+    assert json.loads(done.stdout)["route"]["name"] == "jason"
+    done = run("explain", "http://reviews:9080/x", "-H", "end-user: joe", "-H", "end-user: ann", "--output", "json")
+    assert "header end-user is 'joe' and 'ann', wanted exact 'jason'" in json.loads(done.stdout)["reasons"][0]
+    done = run("call", "http://reviews:9080/x", "-H", "end-user: jason", "-H", "end-user: ann")
+    assert (done.exit_code, json.loads(done.stdout)["name"]) == (0, "v1")
+
+
 def test_explain_exits_by_the_outcome(run):
     none = run("explain", "http://reviews:9080/x", "--output", "json")
     assert none.exit_code == 1

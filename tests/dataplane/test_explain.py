@@ -9,6 +9,8 @@ import pytest
 from meshlib.dataplane import router
 from meshlib.dataplane.explain import explain
 from meshlib.dataplane.outcome import Outcome
+from meshlib.dataplane.policies.checked import Checked, Probe
+from meshlib.model.client_policy import HealthCheck
 from meshlib.model.cluster import Discovery
 from meshlib.model.endpoint import LocalityEndpoints
 from meshlib.model.match import MatchKind, RouteMatch, StringMatch
@@ -60,6 +62,16 @@ def test_an_endpoint_that_was_not_checked_yet_is_told_of():
     cluster.members[1].health_ok = False
     cluster.state.health_version += 1
     assert destination(world).left_out == (("b:80", "it waits for its first health check"),)
+
+
+def test_failing_health_checks_are_told_with_the_last_answer():
+    world = prepared(endpoints("a", "b"))
+    cluster = world.cluster(NAME)
+    broken = cluster.members[1]
+    broken.checked, broken.health_ok = Checked(0.0), False
+    broken.checked.record(HealthCheck(), Probe.ANSWERED_BADLY, "status 500")
+    cluster.state.health_version += 1
+    assert destination(world).left_out == (("b:80", "its health checks fail (status 500)"),)
 
 
 def test_counters_are_those_of_live_calls():

@@ -131,6 +131,14 @@ def test_har(read):
     assert [number for number, _ in traffic.unreadable] == [3, 4]
 
 
+def test_lines_of_one_header_in_har_are_joined_as_rules_compare_them(read):
+    pairs = (("x-tag", "a"), ("X-Tag", "b"), ("cookie", "c=1"), ("cookie", "d=2"))
+    headers = [{"name": name, "value": value} for name, value in pairs]
+    entry = {"request": {"method": "GET", "url": "http://svc/a", "headers": headers}}
+    traffic = read(json.dumps({"log": {"entries": [entry]}}), name="traffic.har")
+    assert traffic.counts == {Recorded("GET", "http://svc/a", (("cookie", "c=1; d=2"), ("x-tag", "a,b"))): 1}
+
+
 def test_a_packed_file(tmp_path):
     path = tmp_path / "traffic.jsonl.gz"
     with gzip.open(path, "wt") as file:

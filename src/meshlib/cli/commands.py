@@ -282,13 +282,14 @@ def _mesh(paths: tuple[str, ...], namespace: str, labels: str, strict: bool) -> 
     return _usable(lambda: Mesh(*paths, namespace=namespace, labels=given, strict=strict))
 
 
-def _headers(given: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _headers(given: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Names and values in their order; a name may be given several times, as with curl."""
+    found: list[tuple[str, str]] = []
     for text in given:
         name, colon, value = text.partition(":")
         if not colon or not name.strip():
             _stop(f"-H {text!r} is not of the form 'Name: value'")
-        found[name.strip()] = value.strip()
+        found.append((name.strip(), value.strip()))
     return found
 
 

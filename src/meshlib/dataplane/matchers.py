@@ -144,7 +144,18 @@ def _header_clause(match: HeaderMatch) -> Clause:
         return value is not None and text(value) is not invert
 
     wants = f"header {name} {'not ' if invert else ''}{_words(match.value)}"
-    return Clause(test, wants, _saw_header(name))
+    return Clause(test, wants, _saw_header(name) if joined else _saw_lines(name))
+
+
+def _saw_lines(name: str) -> Callable[[Request], str]:
+    """Each line for itself, as it was compared: ``header x is 'a' and 'b'``."""
+    once = _saw_header(name)
+
+    def saw(request: Request) -> str:
+        lines = request.repeated.get(name)
+        return once(request) if lines is None else f"header {name} is {' and '.join(map(repr, lines))}"
+
+    return saw
 
 
 def _saw_header(name: str) -> Callable[[Request], str]:

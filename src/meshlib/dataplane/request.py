@@ -144,8 +144,13 @@ def is_grpc(content_type: bytes) -> bool:
     return content_type == b"application/grpc" or content_type.startswith(b"application/grpc+")
 
 
-def request_of(method: str, url: str, headers: Mapping[str, str]) -> Request:
+def request_of(method: str, url: str, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Request:
     """The core's view of a request that is given in words, for ``explain``.
+
+    Args:
+        method: HTTP method.
+        url: Absolute URL.
+        headers: By name; or pairs, where a name may stand several times.
 
     Raises:
         ValueError: The URL is not absolute http or https.
@@ -153,12 +158,13 @@ def request_of(method: str, url: str, headers: Mapping[str, str]) -> Request:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not an absolute http or https URL")
-    given = next((value for name, value in headers.items() if name.lower() == "host"), None)
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    given = next((value for name, value in pairs if name.lower() == "host"), None)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
     port = parts.port or (443 if parts.scheme == "https" else 80)
     authority, dialled = given or parts.netloc.rpartition("@")[2], split_host(parts.netloc.rpartition("@")[2])
-    kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "").encode("latin-1")
+    kind = next((value for name, value in pairs if name.lower() == "content-type"), "").encode("latin-1")
     return Request(method, parts.scheme, authority, port, path, raw, is_grpc=is_grpc(kind), dialled=dialled)
 
 

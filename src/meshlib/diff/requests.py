@@ -60,7 +60,7 @@ class _Callers:
                 labels = None if recorded.source_labels is None else dict(recorded.source_labels)
                 snapshot = snapshot.seen_by(recorded.source_namespace, labels)
             prepared = self._prepared[key] = Prepared(snapshot, State(), 0.0, random.Random(0))  # noqa: S311
-        return explain(prepared, request_of(recorded.method, recorded.url, dict(recorded.headers)))
+        return explain(prepared, request_of(recorded.method, recorded.url, recorded.headers))
 
 
 def _join(groups: dict[Hashable, RequestGroup], group: RequestGroup) -> None:

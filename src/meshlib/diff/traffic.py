@@ -251,9 +251,19 @@ def _url(url: str) -> str:
 def _headers(given: Any) -> Pairs:
     """An object, or HAR's list of names and values; HTTP/2's pseudo headers are in the URL already."""
     if isinstance(given, list):
-        named = (item for item in given if isinstance(item, dict) and isinstance(item.get("name"), str))
-        given = {item["name"]: item.get("value", "") for item in named}
+        given = _joined(item for item in given if isinstance(item, dict) and isinstance(item.get("name"), str))
     return tuple(sorted(pair for pair in _pairs(given, "headers") if not pair[0].startswith(":")))
+
+
+def _joined(named: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Several lines of one name as the one value that rules compare, joined as a cookie's or any other header's are."""
+    found: dict[str, Any] = {}
+    spelled: dict[str, str] = {}
+    for item in named:
+        value, name = item.get("value", ""), spelled.setdefault(item["name"].lower(), item["name"])
+        between = "; " if name.lower() == "cookie" else ","
+        found[name] = f"{found[name]}{between}{value}" if name in found else value
+    return found
 
 
 def _pairs(given: Any, name: str) -> Iterator[tuple[str, str]]:
