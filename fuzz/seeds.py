@@ -48,6 +48,11 @@ SEEDS: dict[str, list[bytes]] = {
         b'{"authority": "a:80", "path": "/a", "method": "GET", "protocol": "HTTP/1.1", "user_agent": null}\n',
         json.dumps({"log": {"entries": [{"request": _HAR}]}}).encode(),
     ],
+    "responses": [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        b"HTTP/1.1 100 C\r\n\r\nHTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nT: u\r\n\r\n",
+        b"HTTP/1.1 204 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\nuntil the end",
+    ],
     "worlds": _BYTES,
     "values": _BYTES,
     "words": [b"1h30m5.5s", b"*.example.com", b"outbound_.80_.v1_.a.b", b"10.0.0.0/8", b"%REQ(x):5%%", b"a/b=c"],

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from tests.properties import test_robustness
+from tests.transport import test_reader
 
 from meshlib.config.analyze import analyze
 from meshlib.config.compile import Universe
@@ -153,6 +154,12 @@ def traffic(data: bytes) -> None:
         explain(_PREPARED, request)
 
 
+def responses(data: bytes) -> None:
+    """What a server sends is read the same however it is cut, and never in another way than h11 reads it."""
+    for method in (b"GET", b"HEAD"):
+        test_reader.opinions_agree(data, method, 5)
+
+
 def _drawn(test: Callable[..., None]) -> Callable[[bytes], object]:
     return test.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
 
@@ -165,6 +172,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "requests": requests,
     "words": words,
     "traffic": traffic,
+    "responses": responses,
     "worlds": _drawn(test_robustness.test_no_world_breaks_compiling_and_no_request_breaks_routing),
     "values": _drawn(test_robustness.test_no_value_breaks_loading),
 }

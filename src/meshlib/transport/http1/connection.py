@@ -6,9 +6,7 @@ nearer, so that a body that trickles cannot outlive the deadline. A thread canno
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import ssl
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -16,12 +14,12 @@ from typing import Any
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import BreakOff, Headers, Target, Timeouts, WireError, WireRequest, WireResponse
 from meshlib.transport.http1 import writer
-from meshlib.transport.http1.idle import Age, Quiet
-from meshlib.transport.http1.reader import Malformed, Reader
+from meshlib.transport.http1.bounded import BoundedSocket
+from meshlib.transport.http1.idle import Age
+from meshlib.transport.http1.reader import MANY, MUCH, Malformed, Reader
 
 __all__ = ["Connection", "SocketBody"]
 
-_READ_SIZE = 64 * 1024
 _CONTINUE = 1.0
 """Seconds to wait for ``100 Continue`` before the body is sent anyway (RFC 9110 section 10.1.1)."""
 
@@ -51,6 +49,8 @@ class SocketBody:
         """The chunks as they came."""
         chunks = self.chunks
         while True:
+            if len(chunks) > MANY:
+                chunks[:] = [b"".join(chunks)]
             while chunks:
                 yield chunks.pop(0)
             if self.complete:
@@ -78,12 +78,11 @@ class Connection:
 
     def __init__(self, target: Target, sock: socket.socket, pool: Any) -> None:
         self.age = Age(target.settings, monotonic())
-        self._socket = sock
+        self._socket = BoundedSocket(sock)
         self._pool = pool
-        self._quiet = Quiet(sock.fileno())
         self._reader = Reader()
         self._open = True
-        self._sent = self._cut = False
+        self._cut = False
         self._break_off: BreakOff | None = None
 
     def exchange(self, request: WireRequest) -> WireResponse:
@@ -94,10 +93,10 @@ class Connection:
         """
         body = SocketBody(self, request.timeouts)
         reader = self._reader
-        self._sent = self._cut = False
+        self._socket.sent = self._cut = False
         self._break_off = request.break_off
         if request.break_off is not None:
-            request.break_off.carried(self._hang_up)
+            request.break_off.carried(self._socket.hang_up)
         try:
             head = writer.head(request)
             reader.expect(request.method, body.chunks)
@@ -142,37 +141,33 @@ class Connection:
                 return
             head = b""
         if body is None or isinstance(body, bytes):
-            self._write(head + body if body else head, timeouts)
+            self._write(head + writer.framed(request, body) if body is not None else head, timeouts)
             return
-        if head:
-            self._write(head, timeouts)
+        self._write(head, timeouts)
         chunked = writer.is_chunked(request)
         for piece in body:  # type: ignore[union-attr]
-            if not self._quiet:
-                self._cut = True  # answered, or hung up, before the body was whole
+            if self._is_answered():
+                self._cut = True
                 return
             self._write(writer.chunk(piece) if chunked else piece, timeouts)
         if chunked:
             self._write(writer.END_OF_CHUNKS, timeouts)
 
     def _write(self, data: bytes, timeouts: Timeouts) -> None:
-        limit, is_deadline = _limit(timeouts, timeouts.write)
-        try:
-            self._socket.settimeout(limit)
-            self._socket.sendall(data)
-        except TimeoutError as error:
-            failure = Failure.DEADLINE if is_deadline else Failure.WRITE_TIMEOUT
-            raise WireError(failure, "the peer took nothing in time", sent=True) from error
-        except OSError as error:
-            if self._answered_early():
-                self._cut = True
-                return
-            raise WireError(Failure.WRITE, f"the request could not be written: {error}", sent=self._sent) from error
-        self._sent = True
+        """Send it, unless an answer cut the request short before or does so now."""
+        if data and not self._cut:
+            self._cut = not self._socket.write(data, timeouts, self._is_answered)
 
-    def _answered_early(self) -> bool:
-        """Whether a peer that closed while we wrote has said why."""
-        return self._sent and not self._quiet
+    def _is_answered(self) -> bool:
+        """Whether the rest of the request is for nobody: refused, or the peer is gone, or has too much to say itself.
+
+        An answer that is none of these may come while the peer still reads, and the request goes on.
+        """
+        data = self._socket.glance()
+        if data:
+            self._take(data)
+        reader = self._reader
+        return data == b"" or reader.stops_request or (data is not None and sum(map(len, reader.chunks)) > MUCH)
 
     def _may_continue(self, timeouts: Timeouts) -> bool:
         """Whether the body is wanted: after ``100 Continue``, or when the peer says nothing for a while."""
@@ -189,23 +184,16 @@ class Connection:
         return not reader.has_headers
 
     def _read(self, timeouts: Timeouts, most: float | None) -> None:
-        limit, is_deadline = _limit(timeouts, most)
+        data = self._socket.read(timeouts, most)
+        if data:
+            self._take(data)
+        elif not self._reader.end():
+            before = "the response was complete" if self._reader.has_headers else "a response came"
+            raise WireError(Failure.CLOSED, f"the peer closed the connection before {before}", sent=True)
+
+    def _take(self, data: bytes) -> None:
         try:
-            self._socket.settimeout(limit)
-            data = self._socket.recv(_READ_SIZE)
-        except TimeoutError as error:
-            failure = Failure.DEADLINE if is_deadline else Failure.READ_TIMEOUT
-            raise WireError(failure, "nothing came in time", sent=True) from error
-        except OSError as error:
-            raise WireError(Failure.CLOSED, f"the connection broke: {error}", sent=True) from error
-        reader = self._reader
-        if not data:
-            if not reader.end():
-                before = "the response was complete" if reader.has_headers else "a response came"
-                raise WireError(Failure.CLOSED, f"the peer closed the connection before {before}", sent=True)
-            return
-        try:
-            reader.feed(data)
+            self._reader.feed(data)
         except Malformed as error:
             raise WireError(Failure.PROTOCOL, f"malformed response: {error}", sent=True) from error
 
@@ -216,6 +204,8 @@ class Connection:
         body.complete = True
         self._carry_nothing()
         reader = self._reader
+        if reader.rests is not None:
+            self.age.shorten(reader.rests)
         usable = reader.keep_alive and not reader.overrun and not self._cut and self._open
         if usable and self.age.rest(monotonic()):
             self._pool.give_back(self)
@@ -224,7 +214,7 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Whether it is open and nothing came in while it was idle."""
-        return self._open and bool(self._quiet)
+        return self._open and self._socket.is_quiet()
 
     def abort(self) -> None:
         """Close it, whatever it does."""
@@ -234,11 +224,6 @@ class Connection:
             self._pool.forget(self)
             self._socket.close()
 
-    def _hang_up(self) -> None:
-        """Make whatever another thread does on it fail at once; that thread then closes it."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # of the socket beneath TLS, which says no goodbye
-
     def _carry_nothing(self) -> None:
         if self._break_off is not None:
             self._break_off.over()
@@ -246,16 +231,4 @@ class Connection:
 
     def get_extra_info(self, name: str) -> Any:
         """Facts about the connection, under httpcore's names."""
-        if name in ("client_addr", "server_addr"):
-            return self._socket.getsockname() if name == "client_addr" else self._socket.getpeername()
-        if name == "ssl_object":
-            return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
-        return self._socket if name == "socket" else None
-
-
-def _limit(timeouts: Timeouts, most: float | None) -> tuple[float | None, bool]:
-    """Seconds that an operation may take, and whether the deadline is what bounds it."""
-    if timeouts.deadline is None:
-        return most, False
-    left = max(timeouts.deadline - monotonic(), 1e-4)
-    return (left, True) if most is None or left < most else (most, False)
+        return self._socket.get_extra_info(name)

@@ -21,12 +21,12 @@ from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Headers, Target, Timeouts, WireError, WireRequest, WireResponse
 from meshlib.transport.http1 import writer
 from meshlib.transport.http1.idle import Age, Quiet
-from meshlib.transport.http1.reader import Malformed, Reader
+from meshlib.transport.http1.reader import MANY, MUCH, Malformed, Reader
 
 __all__ = ["Connection", "StreamedBody"]
 
-_MUCH = 256 * 1024
-"""Body bytes that may wait for the caller before the peer is made to wait."""
+_PIECE = 64 * 1024
+"""Bytes of a request that are written at once, each within the write timeout."""
 
 _CONTINUE = 1.0
 """Seconds to wait for ``100 Continue`` before the body is sent anyway (RFC 9110 section 10.1.1)."""
@@ -66,6 +66,8 @@ class StreamedBody:
         """The chunks as they came."""
         chunks = self.chunks
         while True:
+            if len(chunks) > MANY:
+                chunks[:] = [b"".join(chunks)]
             while chunks:
                 yield chunks.pop(0)
             if self.complete:
@@ -169,7 +171,7 @@ class Connection(asyncio.Protocol):
             body.complete = True
             if self._written:
                 self._settle()
-        elif not self._paused and sum(map(len, body.chunks)) > _MUCH:
+        elif not self._paused and sum(map(len, body.chunks)) > MUCH:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
@@ -214,39 +216,58 @@ class Connection(asyncio.Protocol):
             raise
         return body.response
 
-    def _write(self, data: bytes, body: StreamedBody) -> None:
+    def _write(self, data: bytes | memoryview, body: StreamedBody) -> None:
         if self._transport.is_closing():
-            raise body.error or self._lost(None)
+            if body.response is None:
+                raise body.error or self._lost(None)
+            self._cut = True
+            return
         self._sent = True
         self._transport.write(data)
 
     async def _send(self, head: bytes, content: Any, request: WireRequest, body: StreamedBody) -> None:
-        """Head and body; an answer that comes before the body is whole cuts it short."""
+        """Head and body; an answer that comes before the body is whole may cut it short."""
         if writer.wants_continue(request):
             self._write(head, body)
             if not await self._may_continue(body):
                 self._cut = True
                 return
             head = b""
-        if isinstance(content, bytes):
-            self._write(head + content, body)
+        chunked = False
+        if not isinstance(content, bytes):
+            chunked = writer.is_chunked(request)
+        elif len(content) <= _PIECE:
+            self._write(head + writer.framed(request, content), body)
             await self._drain(body)
             return
+        else:
+            content = _Pieces(writer.framed(request, content))
         if head:
             self._write(head, body)
-        chunked = writer.is_chunked(request)
         async for piece in content:
-            if body.response is not None:
+            if self._is_answered():
                 self._cut = True
                 return
             self._write(writer.chunk(piece) if chunked else piece, body)
             await self._drain(body)
-        if chunked:
+        if chunked and self._is_answered():
+            self._cut = True
+        elif chunked:
             self._write(writer.END_OF_CHUNKS, body)
 
     async def _drain(self, body: StreamedBody) -> None:
-        while not self._writable and body.response is None:
+        """Until the peer took nearly all, or an answer cut the request short."""
+        while not self._writable and not self._is_answered():
             await self._wait(body, self._timeouts.write, Failure.WRITE_TIMEOUT)
+        self._cut = self._cut or not self._writable
+
+    def _is_answered(self) -> bool:
+        """Whether the rest of the request is for nobody: refused, or the peer is gone, or has too much to say itself.
+
+        An answer that is none of these may come while the peer still reads, and the request goes on.
+        """
+        gone = self._body is None or (self._body.response is not None and self._transport.is_closing())
+        return self._reader.stops_request or self._paused or gone
 
     async def _may_continue(self, body: StreamedBody) -> bool:
         """Whether the body is wanted: after ``100 Continue``, or when the peer says nothing for a while."""
@@ -321,6 +342,8 @@ class Connection(asyncio.Protocol):
         """Request and response are whole: keep the connection if it may carry another."""
         reader = self._reader
         self._body = None
+        if reader.rests is not None:
+            self.age.shorten(reader.rests)
         usable = reader.keep_alive and not reader.overrun and not self._cut and not self._transport.is_closing()
         if usable and self.age.rest(monotonic()):
             self._give_back(self)
@@ -347,6 +370,24 @@ class Connection(asyncio.Protocol):
     def get_extra_info(self, name: str) -> Any:
         """Facts about the connection, under httpcore's names: ``ssl_object``, ``client_addr``, ``server_addr`` ..."""
         return self._transport.get_extra_info(_INFO.get(name, name))
+
+
+class _Pieces:
+    """A body that is at hand, piece by piece; no generator, which a broken exchange would leave unfinished."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, content: bytes) -> None:
+        self._left = memoryview(content)
+
+    def __aiter__(self) -> _Pieces:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        piece, self._left = self._left[:_PIECE], self._left[_PIECE:]
+        if not piece:
+            raise StopAsyncIteration
+        return piece
 
 
 _INFO = {"client_addr": "sockname", "server_addr": "peername"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshlib.transport.base import WireRequest
 
-__all__ = ["END_OF_CHUNKS", "chunk", "head", "is_chunked", "wants_continue"]
+__all__ = ["END_OF_CHUNKS", "chunk", "framed", "head", "is_chunked", "wants_continue"]
 
 END_OF_CHUNKS = b"0\r\n\r\n"
 
@@ -36,3 +36,8 @@ def wants_continue(request: WireRequest) -> bool:
 def chunk(data: bytes) -> bytes:
     """One piece of a chunked body; empty data is no piece, since it would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def framed(request: WireRequest, body: bytes) -> bytes:
+    """A body that is at hand, in chunked framing where the headers say so."""
+    return chunk(body) + END_OF_CHUNKS if is_chunked(request) else body
