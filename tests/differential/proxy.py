@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import http.client
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,7 +62,7 @@ class Proxy:
         self._log = (folder / "log").open("w+")
         command = [ENVOY, "-c", str(folder / "bootstrap.pb"), "--concurrency", "1", "--disable-hot-restart"]
         command += ["-l", "error", "--admin-address-path", str(folder / "admin"), "--use-dynamic-base-id"]
-        self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, preexec_fn=_end_with_us)
         try:
             self.ports = self._listening(folder / "admin")
         except BaseException:
@@ -123,6 +125,14 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _end_with_us() -> None:
+    """In the child, before it becomes Envoy: it ends when this process does, be it killed (Linux ``prctl``)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 def _trusting(listener: Any) -> Any:

@@ -6,14 +6,22 @@ Needs the extra ``meshlib[xds]``. Source: ``envoy/service/ratelimit/v3/rls.proto
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-try:
-    from envoy.extensions.common.ratelimit.v3 import ratelimit_pb2
-    from envoy.service.ratelimit.v3 import rls_pb2
+if TYPE_CHECKING:  # generated classes come into being at run time, where no checker sees them
     from google.protobuf.message import DecodeError
-except ImportError as error:  # pragma: no cover - depends on what is installed
-    raise ImportError(f"a global rate limit needs protobuf messages: pip install 'meshlib[xds]' ({error})") from error
+
+    ratelimit_pb2: Any
+    rls_pb2: Any
+else:
+    try:
+        from envoy.extensions.common.ratelimit.v3 import ratelimit_pb2
+        from envoy.service.ratelimit.v3 import rls_pb2
+        from google.protobuf.message import DecodeError
+    except ImportError as error:  # pragma: no cover - depends on what is installed
+        raise ImportError(
+            f"a global rate limit needs protobuf messages: pip install 'meshlib[xds]' ({error})"
+        ) from error
 
 __all__ = ["METHOD", "Answer", "decode_answer", "encode_question"]
 
