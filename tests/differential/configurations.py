@@ -275,7 +275,7 @@ def _forward(rng: random.Random, n: int, rule: dict[str, Any]) -> None:
         if rng.random() < 0.2:
             entry["headers"] = _headers(rng, authority=True)
     if rng.random() < 0.3:
-        rule["timeout"] = rng.choice(["1s", "20s", "0.5s", "2.5s"])
+        rule["timeout"] = rng.choice(["11s", "20s", "15.5s", "61s"])
     if rng.random() < 0.3:
         rule["retries"] = _retries(rng)
     if rng.random() < 0.15:
@@ -303,7 +303,7 @@ def _retries(rng: random.Random) -> dict[str, Any]:
     found: dict[str, Any] = {"attempts": rng.choice([0, 1, 3])}
     if found["attempts"]:
         if rng.random() < 0.5:
-            found["perTryTimeout"] = rng.choice(["0.3s", "2s", "30s"])
+            found["perTryTimeout"] = rng.choice(["10.3s", "12s", "30s"])
         if rng.random() < 0.5:
             found["retryOn"] = rng.choice(["5xx", "gateway-error,connect-failure", "503,reset", "unavailable"])
     return found

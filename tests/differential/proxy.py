@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -68,7 +69,7 @@ class Proxy:
         except BaseException:
             self.close()
             raise
-        self._connections: dict[int, http.client.HTTPConnection] = {}
+        self._connections: dict[tuple[int, int], http.client.HTTPConnection] = {}
 
     def _listening(self, admin: Path) -> dict[int, int]:
         """Service port -> the port that Envoy chose, as soon as it is live."""
@@ -96,10 +97,11 @@ class Proxy:
         self, service_port: int, method: str, target: str, headers: Iterable[tuple[str, str]]
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         """Send a request as a caller beside the sidecar would; status, headers and body of the answer."""
-        connection = self._connections.get(service_port)
+        key = (service_port, threading.get_ident())
+        connection = self._connections.get(key)
         if connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.ports[service_port], timeout=20)
-            self._connections[service_port] = connection
+            connection = http.client.HTTPConnection("127.0.0.1", self.ports[service_port], timeout=60)
+            self._connections[key] = connection
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         for name, value in headers:
             connection.putheader(name, value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ def policies(rng: random.Random) -> list[dict[str, Any] | None]:
             codes = rng.sample(["503", "429", "404"], rng.choice([0, 0, 1]))
             policy["retryOn"] = ",".join([*words, *codes])
         if rng.random() < 0.5:
-            policy["perTryTimeout"] = "100ms"
+            policy["perTryTimeout"] = "600ms"
         found.append(policy)
     return found
 
@@ -64,7 +65,7 @@ def objects(retries: list[dict[str, Any] | None], ports: list[int]) -> list[dict
         made = {
             "match": [{"headers": {"x-policy": {"exact": str(number)}}}],
             "route": [{"destination": {"host": "a"}}],
-            "timeout": "450ms",
+            "timeout": "2.1s",
         }
         return made if policy is None else {**made, "retries": policy}
 
@@ -156,10 +157,17 @@ def test_a_failing_server_is_asked_as_often_as_envoy_asks_it():
         (table,) = found
         routes = {80: encode.route_configuration(RouteTable("80", table.hosts))}
         different = []
-        with Proxy(routes, clusters) as proxy, httpx.Client(transport=MeshTransport(mesh)) as client:
-            for number, pair in enumerate(pairs(rng)):
-                mine = ours(client, upstream, pair, f"m{number}")
-                other = envoys(proxy, upstream, pair, f"e{number}")
+        with (
+            Proxy(routes, clusters) as proxy,
+            httpx.Client(transport=MeshTransport(mesh)) as client,
+            ThreadPoolExecutor(4) as threads,
+        ):
+
+            def both(number: int, pair: Pair) -> tuple[Outcome, Outcome]:
+                return ours(client, upstream, pair, f"m{number}"), envoys(proxy, upstream, pair, f"e{number}")
+
+            made = pairs(rng)
+            for pair, (mine, other) in zip(made, threads.map(both, range(len(made)), made), strict=True):
                 if mine != other:
                     different.append(f"{retries[pair.policy]} {pair}: meshlib {mine}, Envoy {other}")
         assert not different, "\n".join([f"{len(different)} differ:", *different[:20]])

@@ -56,12 +56,14 @@ class Destination:
         cluster: None when host, port or subset do not exist.
         weight: Share relative to the sum.
         changes: Whether headers, authority or path are changed at all.
+        inner_levels: How many of the levels of operations on requests are the destination's own.
     """
 
     __slots__ = (
         "changes",
         "cluster",
         "host_rewrite",
+        "inner_levels",
         "name",
         "path_rewrite",
         "request_ops",
@@ -78,6 +80,7 @@ class Destination:
         names = header_ops.Names(route.name, weighted.cluster if cluster is not None else "")
         sent, received = (weighted.request_headers, route.request_headers, *outer), weighted.response_headers
         self.request_ops = header_ops.bind_ops(*sent, names=names)
+        self.inner_levels = 1 if weighted.request_headers else 0
         self.response_ops = header_ops.bind_ops(received, route.response_headers, *coming_back, names=names)
         self.host_rewrite = weighted.host_rewrite
         self.tells_host = action.append_forwarded_host
@@ -258,10 +261,13 @@ class BoundRoute:
         headers: header_ops.Pairs = list(request.raw_headers)
         if self.unsent:
             headers = [pair for pair in headers if pair[0].lower() not in self.unsent]
-        if destination.request_ops:
-            headers = header_ops.apply(destination.request_ops, headers, request)
-        if destination.host_rewrite is not None:
-            headers = _with_host(headers, destination.host_rewrite)
+        operations = destination.request_ops
+        if destination.host_rewrite is not None:  # the rule's own operations see the destination's authority
+            inner = destination.inner_levels
+            headers = header_ops.apply(operations[:inner], headers, request)
+            headers, operations = _with_host(headers, destination.host_rewrite), operations[inner:]
+        if operations:
+            headers = header_ops.apply(operations, headers, request)
         host = self._host(action, headers, request)
         if host is not None:
             before = destination.host_rewrite or request.authority
