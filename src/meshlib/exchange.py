@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
@@ -102,8 +102,11 @@ class _Base:
     _idle_is_config = False
     """The time without a byte is bounded by the rule, not by the caller."""
 
+    _transport: Any
+
     def __init__(
         self,
+        transport: Any,
         given: Outgoing,
         faces: Faces,
         targets: Targets,
@@ -113,6 +116,7 @@ class _Base:
         memory: ReplayMemory,
         services: Services | None = None,
     ) -> None:
+        self._transport = transport
         self.given = given
         self.faces = faces
         self.clock = clock
@@ -275,11 +279,8 @@ class CallExchange(_Base):
     """One call on the blocking path."""
 
     replay: Replay | None = None
+    _transport: BlockingTransport
     _break_off: BreakOff | None = None
-
-    def __init__(self, transport: BlockingTransport, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._transport = transport
 
     def send(self, call: Call, attempt: Attempt) -> WireResponse:
         """Send an attempt; see ``Exchange.send``."""
@@ -321,20 +322,21 @@ class AsyncCallExchange(_Base):
     """One call on the cooperative path."""
 
     replay: AsyncReplay | None = None
+    _transport: CooperativeTransport
 
-    def __init__(self, transport: CooperativeTransport, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._transport = transport
-        self.keeps_deadlines: bool = getattr(transport, "keeps_deadlines", False)
+    @property
+    def keeps_deadlines(self) -> bool:
+        """Whether the transport does; one of another make may not know the question."""
+        return getattr(self._transport, "keeps_deadlines", False)
 
-    async def send(self, call: Call, attempt: Attempt) -> WireResponse:
+    def send(self, call: Call, attempt: Attempt) -> Coroutine[Any, Any, WireResponse]:
         """Send an attempt; see ``AsyncExchange.send``."""
         wire = self.wire_request(call, attempt)
         if self.given.streamed:
             self.replay = self.replay or AsyncReplay(self.request.stream, call.request, self._memory)
             wire.body = self.replay.pieces(call.count_sent, self.timeouts, self.clock.now)
         target = self._targets.get(call, attempt, self._tls, http2=self._http2)
-        return await self._transport.send(target, wire)
+        return self._transport.send(target, wire)
 
     async def ask(self, question: Question, seconds: float) -> Verdict:
         """See ``AsyncExchange.ask``."""

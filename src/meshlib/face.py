@@ -142,15 +142,24 @@ class CooperativeFace(_Face):
 
     async def handle(self, request: Any) -> Any:
         """Send one request, through the mesh or past it."""
-        exchange = await self.begin(Built(request, self._faces.fixed_body))
+        if not self.is_entered:
+            await self.enter()
+        exchange = self.begin(Built(request, self._faces.fixed_body))
         if exchange is None:
             return await self._direct(self._faces.async_direct).handle_async_request(request)
         return await self.drive(exchange)
 
-    async def begin(
-        self, given: Outgoing, kind: type[AsyncCallExchange] = AsyncCallExchange
-    ) -> AsyncCallExchange | None:
-        """Route a request; None for a host that the mesh does not know."""
+    @property
+    def is_entered(self) -> bool:
+        """Whether calls may begin in the running event loop; else ``enter``."""
+        return self._loop is running_loop() and self.mesh.is_ready
+
+    async def enter(self) -> None:
+        """Calls will be made in the running event loop; wait for the first snapshot.
+
+        Raises:
+            NotReady: None came in time, or the mesh is closed.
+        """
         mesh = self.mesh
         loop = running_loop()
         if self._loop is not loop:
@@ -159,6 +168,10 @@ class CooperativeFace(_Face):
             mesh.watch_loop()
         if not mesh.is_ready:
             await mesh.await_ready()
+
+    def begin(self, given: Outgoing, kind: type[AsyncCallExchange] = AsyncCallExchange) -> AsyncCallExchange | None:
+        """Route a request; None for a host that the mesh does not know."""
+        mesh = self.mesh
         call, parts = self._begin(given)
         if call is None:
             return None

@@ -32,6 +32,8 @@ _SENDS_LENGTH = frozenset({"POST", "PUT", "PATCH"})
 _FULL_WAY = frozenset({b"content-encoding", b"set-cookie", b"location"})
 """Response headers that the library itself has to deal with."""
 
+_FULL_WAY_LENGTHS = frozenset(map(len, _FULL_WAY))
+
 _PARTICULAR = frozenset({b"host", b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"cookie"})
 """Request headers that make a call more than plain."""
 
@@ -180,8 +182,10 @@ class Shortcut:
         self._default = library.USE_CLIENT_DEFAULT
         self._log = logging.getLogger(library.__name__)
         self._usable = _is_untouched(type(client)) and all(hasattr(client, name) for name in _NEEDED)
+        self._opened = type(client._state).OPENED if self._usable else None
         self._urls: dict[str, Split] = {}
         self._ordinary: Headers = []
+        self._listed: list[Any] | None = None
 
     def read(self, method: str, url: Any, options: Mapping[str, Any]) -> Short | None:
         """The call in its shortest form; None when it has to go the full way."""
@@ -201,7 +205,8 @@ class Shortcut:
             return None
         scheme, port, now = split.scheme, split.port, wall()
         core = Request(method, scheme, split.authority, port, split.path, raw, host=split.host, start_time=now)
-        client._state = type(client._state).OPENED
+        if client._state is not self._opened:
+            client._state = self._opened
         return Short(core, method.encode("ascii"), body, self._timeouts(options), self._build)
 
     def _timeouts(self, options: Mapping[str, Any]) -> Timeouts:
@@ -234,11 +239,13 @@ class Shortcut:
 
     def _headers(self, split: Split, method: str, body: bytes | None, kind: bytes | None, given: Any) -> Headers | None:
         """All headers in the library's order; None where one of them is more than a plain call says."""
-        own = self._client.headers.raw
-        if own != self._ordinary:
+        listed = getattr(self._client.headers, "_list", None)
+        if listed is None or listed != self._listed:
+            own = self._client.headers.raw
             if not _PARTICULAR.isdisjoint(name.lower() for name, _ in own):
                 return None
-            self._ordinary = own
+            self._ordinary, self._listed = own, listed and list(listed)
+        own = self._ordinary
         if given:
             merged = _merged(own, given)
             if merged is None:
@@ -315,15 +322,18 @@ class Shortcut:
             return None
         call = exchange.call
         headers = call.response_headers(reply.headers)
-        if any(name.lower() in _FULL_WAY for name, _ in headers):
-            return None
+        for name, _ in headers:
+            if len(name) in _FULL_WAY_LENGTHS and name.lower() in _FULL_WAY:
+                return None
         whole = getattr(reply.body, "whole", None)
         content = whole() if whole is not None else None
         if content is None:
             return None
         call.response_bytes += len(content)
         exchange.ended(call, reply.body)
-        response = self._response(reply.status, headers, content, exchange.given, {**reply.extensions, "mesh": call})
+        extensions = reply.extensions
+        extensions["mesh"] = call
+        response = self._response(reply.status, headers, content, exchange.given, extensions)
         response.default_encoding = self._client._default_encoding
         response._took = perf_counter() - started
         self._tell(response)
@@ -399,8 +409,10 @@ class AsyncShortCalls:
 
     async def request(self, method: str, url: Any, **options: Any) -> Any:
         """Build and send a request; see the library's ``AsyncClient.request``."""
-        short = self._shortcut.read(method, url, options)
-        exchange = await self._face.begin(short, AsyncShortExchange) if short is not None else None
+        short, face = self._shortcut.read(method, url, options), self._face
+        if short is not None and not face.is_entered:
+            await face.enter()
+        exchange = face.begin(short, AsyncShortExchange) if short is not None else None
         if exchange is None:
             return await super().request(method, url, **options)  # type: ignore[misc]
         return await self._shortcut.asend(exchange, options.get("follow_redirects"))

@@ -94,6 +94,13 @@ class Attempt:
         """The picked endpoint, as discovery describes it now."""
         return self.state.endpoint
 
+    def passes(self) -> bool:
+        """Whether nothing bounds its connections, or the gate lets it through at once; else it has to wait there."""
+        if self.gate is None:
+            return True
+        self.ticket = self.gate.enter_now()
+        return self.ticket is not None
+
     def end(self) -> bool:
         """Mark as over; False when it was over already."""
         if self._ended:

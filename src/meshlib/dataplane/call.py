@@ -178,8 +178,10 @@ class Call:
     def flags(self) -> str:
         """Envoy's response flags, joined with ``,``; ``-`` for none."""
         own = self.outcome.flag if self.outcome is not None else ""
-        if not own or own in self._flags.split(","):
+        if not own:
             return self._flags or "-"
+        if own in self._flags.split(","):
+            return self._flags
         return f"{self._flags},{own}" if self._flags else own
 
     @property
@@ -381,12 +383,16 @@ class Call:
 
     def head(self, attempt: Attempt) -> tuple[str, header_ops.Pairs]:
         """Target (path and query) and headers of an attempt; the rule's operations run once for all attempts."""
+        destination = self.destination
+        assert destination is not None
+        marked = destination.changes or self.request.extended
         if self._base_headers is None:
-            assert self._bound is not None and self.destination is not None
-            self.target, base = self._bound.rewrite(self.request, self.destination, self._rng)
-            self._base_headers = base if attempt.deadline is None else timeout_headers.without_expected(base)
+            assert self._bound is not None
+            self.target, base = self._bound.rewrite(self.request, destination, self._rng)
+            cleared = marked and attempt.deadline is not None
+            self._base_headers = timeout_headers.without_expected(base) if cleared else base
         base, added = self._base_headers, attempt.headers
-        if len(added) > 1:  # trace context, which takes the place of any that the caller has sent along
+        if marked and len(added) > 1:  # trace context, which takes the place of any that the caller has sent along
             base = trace_headers.without(base, added)
         if attempt.deadline is None:
             return self.target, base + added

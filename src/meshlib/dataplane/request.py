@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 __all__ = ["Request", "is_grpc", "request_of", "split_host"]
 
 _NEVER: dict[str, list[str]] = {}
-_X = frozenset({b"x", b"X"})
+_MARKS = frozenset(letter.encode() for letter in "xXtTbBsSgG")
+"""First letters of Envoy's headers, of request ids, and of those that carry trace context."""
 
 
 class Request:
@@ -104,7 +105,7 @@ class Request:
 
     @property
     def extended(self) -> bool:
-        """Whether the name of any header begins with ``x``: else none of Envoy's is there, and no request id."""
+        """Whether any header may be one of Envoy's, a request id or trace context, by its first letter."""
         if self._extended is None:
             self._extended = _has_extensions(self.raw_headers)
         return self._extended
@@ -134,7 +135,7 @@ class Request:
 
 def _has_extensions(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     for name, _ in headers:
-        if name[:1] in _X:
+        if name[:1] in _MARKS:
             return True
     return False
 

@@ -39,15 +39,6 @@ class Distribution:
         self.sum = 0.0
         self.low, self.high = math.inf, -math.inf
 
-    def add(self, value: float) -> None:
-        """One value."""
-        self.counts[bisect_left(BUCKETS, value)] += 1
-        self.sum += value
-        if value < self.low:
-            self.low = value
-        if value > self.high:
-            self.high = value
-
     def merge(self, other: Distribution) -> None:
         """All values of another."""
         self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
@@ -102,9 +93,13 @@ class Series:
         with self._lock:
             fresh = self._fresh
             fresh.count += 1
-            fresh.duration.add(duration)
-            fresh.sent.add(sent)
-            fresh.received.add(received)
+            for values, value in ((fresh.duration, duration), (fresh.sent, sent), (fresh.received, received)):
+                values.counts[bisect_left(BUCKETS, value)] += 1
+                values.sum += value
+                if value < values.low:
+                    values.low = value
+                if value > values.high:
+                    values.high = value
 
     def take(self) -> Tally | None:
         """What came in since the last time; None for nothing."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from opentelemetry import baggage
+from opentelemetry import baggage, context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace import SpanContext, TraceFlags
 
@@ -19,10 +19,10 @@ Injector = Callable[[SpanContext, Pairs], None]
 
 def _w3c(span: SpanContext, headers: Pairs) -> None:
     sampled = span.trace_flags & TraceFlags.SAMPLED
-    headers.append((b"traceparent", f"00-{span.trace_id:032x}-{span.span_id:016x}-{sampled:02x}".encode()))
+    headers.append((b"traceparent", b"00-%032x-%016x-%02x" % (span.trace_id, span.span_id, sampled)))
     if span.trace_state:
         headers.append((b"tracestate", span.trace_state.to_header().encode("latin-1")))
-    if baggage.get_all():
+    if context.get_current() and baggage.get_all():
         carrier: dict[str, str] = {}
         W3CBaggagePropagator().inject(carrier)
         headers.extend((name.encode(), value.encode("latin-1")) for name, value in carrier.items())
@@ -30,13 +30,13 @@ def _w3c(span: SpanContext, headers: Pairs) -> None:
 
 def _b3(span: SpanContext, headers: Pairs) -> None:
     sampled = span.trace_flags & TraceFlags.SAMPLED
-    headers.append((b"b3", f"{span.trace_id:032x}-{span.span_id:016x}-{sampled:d}".encode()))
+    headers.append((b"b3", b"%032x-%016x-%d" % (span.trace_id, span.span_id, sampled)))
 
 
 def _b3_multi(span: SpanContext, headers: Pairs) -> None:
     sampled = span.trace_flags & TraceFlags.SAMPLED
-    headers.append((b"x-b3-traceid", f"{span.trace_id:032x}".encode()))
-    headers.append((b"x-b3-spanid", f"{span.span_id:016x}".encode()))
+    headers.append((b"x-b3-traceid", b"%032x" % span.trace_id))
+    headers.append((b"x-b3-spanid", b"%016x" % span.span_id))
     headers.append((b"x-b3-sampled", b"1" if sampled else b"0"))
 
 

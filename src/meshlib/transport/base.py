@@ -49,6 +49,16 @@ class Target:
     tls: ssl.SSLContext | None = None
     server_name: str = ""
     settings: ConnectionPool = ConnectionPool()
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        """Hash once; every request looks its pool up."""
+        parts = (self.address, self.port, self.http2, self.tls, self.server_name, self.settings)
+        object.__setattr__(self, "_hash", hash(parts))
+
+    def __hash__(self) -> int:
+        """As of all that is compared."""
+        return self._hash
 
 
 @dataclass(slots=True)

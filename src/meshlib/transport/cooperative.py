@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Protocol
 
 from meshlib.transport.base import Target, WireRequest, WireResponse, is_plain
@@ -28,6 +28,10 @@ class _Pool(Protocol):
 
 
 Pools = dict[tuple[Target, bool], _Pool]
+
+
+def _nowhere() -> None:
+    """No event loop yet."""
 
 
 def running_loop() -> Any:
@@ -53,6 +57,7 @@ class CooperativePools:
         self._pid = os.getpid()
         self._loops: weakref.WeakKeyDictionary[Any, Pools] = weakref.WeakKeyDictionary()
         self._users: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
+        self._last: tuple[Callable[[], Any], Pools] = _nowhere, {}
 
     def enter(self, user: object) -> None:
         """``user`` sends in the running event loop from now on; see ``leave``."""
@@ -68,17 +73,17 @@ class CooperativePools:
         if not users:
             await self.aclose()
 
-    async def send(self, target: Target, request: WireRequest) -> WireResponse:
+    def send(self, target: Target, request: WireRequest) -> Coroutine[Any, Any, WireResponse]:
         """See ``CooperativeTransport.send``."""
         loop = running_loop()
-        pools = self._loops.get(loop) if self._pid == os.getpid() else None
-        if pools is None:
+        known, pools = self._last
+        if known() is not loop or self._pid != os.getpid():
             pools = self._pools_of(loop)
         key = (target, is_plain(request))
         pool = pools.get(key)
         if pool is None:
             pool = pools[key] = _make(target, loop, ours=key[1])
-        return await pool.send(request)
+        return pool.send(request)
 
     def retire(self, addresses: Collection[tuple[str, int]]) -> None:
         """See ``CooperativeTransport.retire``."""
@@ -92,6 +97,7 @@ class CooperativePools:
     async def aclose(self) -> None:
         """See ``CooperativeTransport.aclose``."""
         pools = self._loops.pop(running_loop(), {}) if self._pid == os.getpid() else {}
+        self._last = _nowhere, {}
         for pool in pools.values():
             await pool.aclose()
 
@@ -99,7 +105,9 @@ class CooperativePools:
         if self._pid != os.getpid():  # a forked child leaves its parent's sockets alone
             self._reset()
         with self._lock:
-            return self._loops.setdefault(loop, {})
+            pools = self._loops.setdefault(loop, {})
+            self._last = weakref.ref(loop), pools
+            return pools
 
 
 def _retire(pools: Pools, addresses: Collection[tuple[str, int]]) -> None:

@@ -36,7 +36,7 @@ def drive(call: Call, exchange: Exchange[ReplyT, ResponseT], clock: Clock) -> Re
             return racing_blocking.race(call, exchange, clock)
         while True:
             attempt = call.next_attempt(clock.now())
-            if attempt.gate is not None:
+            if not attempt.passes():
                 pass_gate(call, attempt, exchange.pool_timeout, clock)
             try:
                 reply = meet_fault(call, attempt, exchange, clock) if attempt.fault else exchange.send(call, attempt)

@@ -19,7 +19,7 @@ ResponseT = TypeVar("ResponseT")
 
 def send(call: Call, attempt: Attempt, exchange: Exchange[ReplyT, ResponseT], clock: Clock) -> ReplyT | None:
     """The reply of one attempt, or None when its deadline passed first; raises what came in its way."""
-    if attempt.gate is not None:
+    if not attempt.passes():
         pass_gate(call, attempt, exchange.pool_timeout, clock)
     if attempt.fault is not None:
         return meet_fault(call, attempt, exchange, clock)

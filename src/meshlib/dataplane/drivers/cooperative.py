@@ -36,10 +36,13 @@ async def drive(call: Call, exchange: AsyncExchange[ReplyT, ResponseT], clock: C
             return await racing_cooperative.race(call, exchange, clock)
         while True:
             attempt = call.next_attempt(clock.now())
-            if attempt.gate is not None:
+            if not attempt.passes():
                 await pass_gate(call, attempt, exchange.pool_timeout, clock)
             try:
-                reply = await send_now(call, attempt, exchange, clock)
+                if attempt.fault is None and (exchange.keeps_deadlines or attempt.deadline is None):
+                    reply: ReplyT | None = await exchange.send(call, attempt)
+                else:
+                    reply = await send_now(call, attempt, exchange, clock)
             except BaseException as error:
                 outcome = exchange.failed(attempt, error)
                 wait = call.settle(attempt, outcome, clock.now())

@@ -23,7 +23,7 @@ ResponseT = TypeVar("ResponseT")
 
 async def send(call: Call, attempt: Attempt, exchange: AsyncExchange[ReplyT, ResponseT], clock: Clock) -> ReplyT | None:
     """The reply of one attempt, or None when its deadline passed first; raises what came in its way."""
-    if attempt.gate is not None:
+    if not attempt.passes():
         await pass_gate(call, attempt, exchange.pool_timeout, clock)
     return await send_now(call, attempt, exchange, clock)
 

@@ -73,8 +73,10 @@ class Exchange(_Reading[ReplyT, ResponseT_co], Protocol):
 class AsyncExchange(_Reading[ReplyT, ResponseT_co], Protocol):
     """An exchange on the cooperative path; the driver bounds ``send`` by a cancel scope where it must."""
 
-    keeps_deadlines: bool
-    """``send`` ends at ``attempt.deadline`` by itself, with a failure that says so."""
+    @property
+    def keeps_deadlines(self) -> bool:
+        """``send`` ends at ``attempt.deadline`` by itself, with a failure that says so."""
+        ...
 
     async def send(self, call: Call, attempt: Attempt) -> ReplyT:
         """Send; return when the response headers are there."""

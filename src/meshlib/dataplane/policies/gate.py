@@ -26,6 +26,10 @@ class Ticket:
         self.wake = wake
 
 
+def _nobody() -> None:
+    """Who was never made to wait need not be woken."""
+
+
 class Gate:
     """Lets ``inside`` tickets through at a time. Shared by threads and event loops.
 
@@ -48,6 +52,14 @@ class Gate:
     def pending(self) -> int:
         """How many wait now."""
         return len(self._waiting)
+
+    def enter_now(self) -> Ticket | None:
+        """A ticket that is inside, or None when there is no room: then ``enter`` and wait."""
+        with self._lock:
+            if self.inside >= self.capacity or self._waiting:
+                return None
+            self.inside += 1
+            return Ticket(True, _nobody)
 
     def enter(self, wake: Callable[[], None]) -> Ticket | None:
         """A ticket, admitted at once or waiting for ``wake`` to be called; None when too many wait already.

@@ -7,6 +7,7 @@ from meshlib.transport.base import WireRequest
 __all__ = ["END_OF_CHUNKS", "chunk", "framed", "head", "is_chunked", "wants_continue"]
 
 END_OF_CHUNKS = b"0\r\n\r\n"
+_COLON = b": "
 
 
 def head(request: WireRequest) -> bytes:
@@ -16,7 +17,7 @@ def head(request: WireRequest) -> bytes:
         ValueError: The target or a header holds a line break or NUL: it would split the request in two.
     """
     lines = [b"%b %b HTTP/1.1" % (request.method, request.target)]
-    lines += [b"%b: %b" % header for header in request.headers]
+    lines += map(_COLON.join, request.headers)
     text = b"\r\n".join(lines)
     if text.count(b"\n") != len(lines) - 1 or text.count(b"\r") != len(lines) - 1 or b"\0" in text:
         raise ValueError("a header or the request target holds a line break")
