@@ -294,3 +294,11 @@ def test_registry_only_refuses_the_unknown():
             c.get("http://127.0.0.1:1/")
         with pytest.raises(httpx.ConnectError):
             c.get("http://127.0.0.1:1/")
+
+
+def test_children_of_a_fork_draw_for_themselves():
+    mesh = Mesh(StaticProvider(), telemetry=False)
+    before = mesh.rng.getstate()
+    mesh.after_fork()
+    assert mesh.rng.getstate() != before, "else all workers of a preloaded server would pick alike"
+    mesh.close()

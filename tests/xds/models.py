@@ -27,6 +27,9 @@ from meshlib.model.policy import (
     RetryBudget,
     RetryPolicy,
     SlowStart,
+    SubsetFallback,
+    Subsets,
+    SubsetSelector,
     SuccessRate,
     TcpKeepalive,
     Tls,
@@ -46,6 +49,9 @@ from meshlib.model.route import (
     VirtualHost,
     WeightedCluster,
 )
+
+LABEL_PAIRS = st.sampled_from([(), (("version", "v1"),), (("stage", "prod"), ("version", "v2"))])
+"""Labels with their values, in order."""
 
 
 def optional(strategy):
@@ -152,7 +158,9 @@ def forwards(draw):
 
 
 def weighted():
-    full = st.builds(WeightedCluster, CLUSTERS, st.integers(1, 100), OPS, OPS, optional(HOSTS))
+    full = st.builds(
+        WeightedCluster, CLUSTERS, st.integers(1, 100), OPS, OPS, optional(HOSTS), metadata_match=LABEL_PAIRS
+    )
     return full | st.builds(WeightedCluster, CLUSTERS)
 
 
@@ -276,6 +284,22 @@ REPORTS = st.builds(
     st.sampled_from([0.0, 1.5]),
     some(st.just("named_metrics.queue")),
 )
+SUBSETS = st.builds(
+    Subsets,
+    st.lists(
+        st.builds(
+            SubsetSelector,
+            st.just(("stage", "version")),
+            st.none() | st.sampled_from(SubsetFallback),
+            st.just(("stage",)),
+        )
+        | st.builds(SubsetSelector, st.just(("version",))),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    st.sampled_from([each for each in SubsetFallback if each is not SubsetFallback.KEYS_SUBSET]),
+    LABEL_PAIRS,
+)
 SLOW = st.builds(SlowStart, SECONDS, QUARTERS, st.sampled_from([0.5, 1.0, 2.0]))
 
 
@@ -312,6 +336,7 @@ def balancers(draw, original, overprovisioning):
         overprovisioning=overprovisioning,
         subset_size=draw(st.integers(0, 9)),
         fail_on_panic=draw(st.booleans()),
+        subsets=draw(optional(SUBSETS)),
         **given,
     )
 

@@ -249,7 +249,8 @@ class Call:
             return None
 
     def _pick(self, prepared: PreparedCluster, now: float, redraws: int, excluded: frozenset[int]) -> EndpointState:
-        state = prepared.pick(self.request, self._rng, now, self.hash_key, self._tried, redraws, excluded)
+        subset = self.destination.subset if self.destination is not None else ()
+        state = prepared.pick(self.request, self._rng, now, self.hash_key, self._tried, redraws, excluded, subset)
         if state is None:
             raise self.error(NoHealthyUpstream, f"no healthy endpoint among {prepared.describe()}")
         return state
@@ -477,7 +478,8 @@ class Call:
         if self._priorities is None:
             self._priorities = PreviousPriorities(prepared.priority_of(state) for state in self._tried[:-1])
         self._priorities.attempted(prepared.priority_of(self._tried[-1]))
-        return redraws, self._priorities.next(prepared.is_usable_without)
+        subset = self.destination.subset if self.destination is not None else ()
+        return redraws, self._priorities.next(lambda excluded: prepared.is_usable_without(excluded, subset))
 
     def retry_after(self, attempt: Attempt, outcome: Outcome, now: float) -> float | None:
         """Seconds until the next attempt, which is then promised a place; None when ``outcome`` stands.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from meshlib.dataplane.balancing.client_weights import take_report
 from meshlib.dataplane.balancing.load_report import report_in
 from meshlib.dataplane.balancing.peak_ewma import measure
-from meshlib.dataplane.balancing.pick import Moment, Picker, is_healthy
+from meshlib.dataplane.balancing.pick import Group, Moment, Picker, is_healthy
+from meshlib.dataplane.balancing.subsets import narrowed
 from meshlib.dataplane.outcome import Blame, Outcome
 from meshlib.dataplane.policies.breakers import Breakers
 from meshlib.dataplane.policies.checks import Checks
@@ -31,6 +32,10 @@ __all__ = ["RAW", "PreparedCluster"]
 
 RAW = frozenset({"tcp", "tls"})
 """Schemes of calls that are raw connections."""
+
+
+Labels = tuple[tuple[str, str], ...]
+"""What a route asks of endpoints: labels with their values."""
 
 
 class PreparedCluster:
@@ -61,6 +66,7 @@ class PreparedCluster:
         "_picker",
         "_reduced",
         "_seen",
+        "_subsets",
         "_window",
         "assignment",
         "beyond",
@@ -81,6 +87,7 @@ class PreparedCluster:
         self.inherited = False
         self._original = cluster.discovery is Discovery.ORIGINAL_DST
         kind = cluster.load_balancer.kind
+        self._subsets = cluster.load_balancer.subsets
         self.measures = kind is BalancerKind.PEAK_EWMA
         self.takes_reports = kind is BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
         self._max_requests = cluster.circuit_breaker.max_requests
@@ -136,7 +143,7 @@ class PreparedCluster:
         self._seen = self.state.health_version
         self._moment = self._moment_of(rng, now)
         self._picker = Picker(self.cluster.load_balancer, self._groups, self._moment)
-        self._reduced: dict[frozenset[int], Picker] = {}
+        self._reduced: dict[tuple[frozenset[int], Labels], Picker] = {}
 
     def _moment_of(self, rng: random.Random, now: float) -> Moment:
         state = self.state
@@ -147,18 +154,18 @@ class PreparedCluster:
         """The states of all endpoints, in discovery's order."""
         return self._members
 
-    def picker_at(self, now: float) -> Picker:
+    def picker_at(self, now: float, subset: Labels = ()) -> Picker:
         """The picker that a pick at ``now`` would use; a sweep that is due then is foreseen, not made."""
         foreseen = any(self._returns(state, now) or self._unshuts(state, now) for state in self._members)
         if not foreseen and self._seen == self.state.health_version:
-            return self._picker
+            return self._picker if self._subsets is None else self._part(NONE, subset)
 
         def healthy(state: EndpointState) -> bool:
             ejected = state.ejected_at is not None and not self._returns(state, now)
             return is_healthy(state, ejected, state.shut and not self._unshuts(state, now))
 
         moment = self._moment_of(random.Random(0), now)  # noqa: S311 - only looked at
-        return Picker(self.cluster.load_balancer, self._groups, moment, healthy)
+        return Picker(self.cluster.load_balancer, self._groups_of(subset), moment, healthy)
 
     def _returns(self, state: EndpointState, now: float) -> bool:
         """Whether an ejected endpoint will be back with the sweep that the next pick makes."""
@@ -182,10 +189,12 @@ class PreparedCluster:
         tried: Collection[EndpointState],
         redraws: int,
         excluded: frozenset[int] = NONE,
+        subset: Labels = (),
     ) -> EndpointState | None:
         """An endpoint, or None when none may be picked; ORIGINAL_DST takes the address that the caller named.
 
-        ``excluded`` are priorities that a retry leaves out; they count again where nobody else is left.
+        ``excluded`` are priorities that a retry leaves out; they count again where nobody else is left. ``subset`` is
+        what the route asks of the endpoints of a cluster with subsets.
         """
         if self._original:
             return self.state.dynamic(self._named(request), now)
@@ -199,7 +208,7 @@ class PreparedCluster:
             breakers.reopen(now)
         if self._seen != self.state.health_version or now >= self._picker.stale_at:
             self.refresh(rng, now)
-        picker = self._without(excluded) if excluded else self._picker
+        picker = self._part(excluded, subset) if excluded or self._subsets is not None else self._picker
         return picker.pick(rng, now, hash_key, tried, redraws)
 
     def answered(self, state: EndpointState, outcome: Outcome, seconds: float, now: float) -> None:
@@ -214,17 +223,21 @@ class PreparedCluster:
         if report is not None:
             take_report(state, self.cluster.load_balancer.load_reports, report, now)
 
-    def _without(self, excluded: frozenset[int]) -> Picker:
-        """The picker that leaves some priorities out; remembered until health or membership changes."""
-        picker = self._reduced.get(excluded)
+    def _part(self, excluded: frozenset[int], subset: Labels) -> Picker:
+        """The picker of a subset that leaves some priorities out; remembered until health or membership changes."""
+        picker = self._reduced.get((excluded, subset))
         if picker is None:
-            picker = Picker(self.cluster.load_balancer, self._groups, self._moment, excluded=excluded)
-            self._reduced[excluded] = picker
+            groups = self._groups_of(subset)
+            picker = Picker(self.cluster.load_balancer, groups, self._moment, excluded=excluded)
+            self._reduced[excluded, subset] = picker
         return picker
 
-    def is_usable_without(self, excluded: frozenset[int]) -> bool:
+    def _groups_of(self, subset: Labels) -> list[Group]:
+        return self._groups if self._subsets is None else narrowed(self._subsets, self._groups, subset)
+
+    def is_usable_without(self, excluded: frozenset[int], subset: Labels = ()) -> bool:
         """Whether any endpoint may be picked when these priorities are left out."""
-        return any(level.parts and level.percent for level in self._without(excluded).levels)
+        return any(level.parts and level.percent for level in self._part(excluded, subset).levels)
 
     def priority_of(self, state: EndpointState) -> int:
         """The priority that an endpoint is of; 0 for one that discovery no longer names."""
@@ -234,11 +247,11 @@ class PreparedCluster:
         """ORIGINAL_DST: what the caller itself named."""
         return Endpoint(request.host, self.cluster.target_port or request.port)
 
-    def reach(self, request: Request, now: float, hash_key: int | None) -> list[str]:
+    def reach(self, request: Request, now: float, hash_key: int | None, subset: Labels = ()) -> list[str]:
         """Addresses that the first pick of a call at ``now`` may give; nothing is drawn or counted."""
         if self._original:
             return [self._named(request).key]
-        return [state.key for state in self.picker_at(now).reach(hash_key)]
+        return [state.key for state in self.picker_at(now, subset).reach(hash_key)]
 
     def admit(self, call: Call, state: EndpointState, now: float) -> int | None:
         """Count an attempt at ``state``.

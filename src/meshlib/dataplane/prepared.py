@@ -55,6 +55,7 @@ class Destination:
         name: Cluster name, also when the cluster does not exist.
         cluster: None when host, port or subset do not exist.
         weight: Share relative to the sum.
+        subset: Labels and values that choose among the cluster's endpoints, usually none.
         changes: Whether headers, authority or path are changed at all.
         inner_levels: How many of the levels of operations on requests are the destination's own.
     """
@@ -68,6 +69,7 @@ class Destination:
         "path_rewrite",
         "request_ops",
         "response_ops",
+        "subset",
         "tells_host",
         "weight",
     )
@@ -76,6 +78,7 @@ class Destination:
         self.name = weighted.cluster
         self.cluster = cluster
         self.weight = weighted.weight
+        self.subset = weighted.metadata_match
         outer, coming_back = route.outer_request_headers, route.outer_response_headers
         names = header_ops.Names(route.name, weighted.cluster if cluster is not None else "")
         sent, received = (weighted.request_headers, route.request_headers, *outer), weighted.response_headers

@@ -50,8 +50,8 @@ def destination_of(
     cluster = destination.cluster
     if cluster is None:
         return DecisionDestination(host, subset, port, share, weighted.cluster, exists=False)
-    picker = cluster.picker_at(now)
-    reached = cluster.reach(request, now, hash_key)
+    picker = cluster.picker_at(now, destination.subset)
+    reached = cluster.reach(request, now, hash_key, destination.subset)
     snapshot = prepared.snapshot
     return DecisionDestination(
         host,

@@ -26,6 +26,9 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "SlowStart",
+    "SubsetFallback",
+    "SubsetSelector",
+    "Subsets",
     "TcpKeepalive",
     "Tls",
     "TlsMode",
@@ -327,6 +330,45 @@ class ZoneAware:
     min_cluster_size: int = 6
 
 
+class SubsetFallback(Enum):
+    """What becomes of a request whose subset is empty: it fails, or goes to any, to the default, or to a wider one."""
+
+    NO_FALLBACK = "NO_FALLBACK"
+    ANY_ENDPOINT = "ANY_ENDPOINT"
+    DEFAULT_SUBSET = "DEFAULT_SUBSET"
+    KEYS_SUBSET = "KEYS_SUBSET"
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetSelector:
+    """Labels that a subset may be chosen by, all of them together.
+
+    Attributes:
+        keys: Names of labels.
+        fallback: Where no endpoint has the wanted values; None does as ``Subsets`` says.
+        fallback_keys: Some of ``keys``, which are left for ``KEYS_SUBSET``.
+    """
+
+    keys: tuple[str, ...]
+    fallback: SubsetFallback | None = None
+    fallback_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subsets:
+    """Subsets inside one cluster, chosen by a route's ``metadata_match`` (Envoy ``lb_subset_config``).
+
+    Attributes:
+        selectors: What may be chosen by; a route that asks for other labels falls back.
+        fallback: See ``SubsetFallback``; not ``KEYS_SUBSET``.
+        default: Labels and values of the default subset.
+    """
+
+    selectors: tuple[SubsetSelector, ...]
+    fallback: SubsetFallback = SubsetFallback.NO_FALLBACK
+    default: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class LoadBalancer:
     """How one endpoint is picked among the healthy ones.
@@ -351,6 +393,7 @@ class LoadBalancer:
         peak_ewma: Peak EWMA only.
         subset_size: Use no more than so many endpoints of a priority, others in other processes; 0 uses all.
         fail_on_panic: In panic use nobody instead of everybody.
+        subsets: Subsets that routes choose by labels; None has none, and what routes ask for counts for nothing.
     """
 
     kind: BalancerKind = BalancerKind.LEAST_REQUEST
@@ -370,6 +413,7 @@ class LoadBalancer:
     peak_ewma: PeakEwma = PeakEwma()
     subset_size: int = 0
     fail_on_panic: bool = False
+    subsets: Subsets | None = None
 
 
 @dataclass(frozen=True, slots=True)

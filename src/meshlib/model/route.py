@@ -68,6 +68,7 @@ class WeightedCluster:
         host_rewrite: New authority for this destination, or None; the route's own wins.
         path_rewrite: As in ``Forward``, for this destination; None leaves the route's rewrite in force.
         regex_rewrite: Instead of ``path_rewrite``.
+        metadata_match: Labels and values that choose a subset of the cluster, see ``policy.Subsets``.
     """
 
     cluster: str
@@ -77,6 +78,7 @@ class WeightedCluster:
     host_rewrite: str | None = None
     path_rewrite: str | None = None
     regex_rewrite: RegexRewrite | None = None
+    metadata_match: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from meshlib.xds.decode import header_ops
 from meshlib.xds.decode.findings import Place
 from meshlib.xds.decode.matches import regex
 from meshlib.xds.decode.policies import hash_key, retry_policy
+from meshlib.xds.decode.subsets import metadata_match
 from meshlib.xds.decode.values import optional_duration, parts_per_million
 
 __all__ = ["action"]
@@ -40,6 +41,7 @@ _FORWARD = {
     "hash_policy",
     "max_stream_duration",
     "max_grpc_timeout",
+    "metadata_match",
 }
 _CLUSTER = {
     "name",
@@ -49,6 +51,7 @@ _CLUSTER = {
     "response_headers_to_add",
     "response_headers_to_remove",
     "host_rewrite_literal",
+    "metadata_match",
 }
 _DEFAULT_TIMEOUT = 15.0
 _LARGEST_SUM = (1 << 32) - 1
@@ -131,18 +134,22 @@ def _stream_limits(given: Any, at: Place) -> tuple[float | None, float | None]:
 
 
 def _clusters(given: Any, kind: str, at: Place) -> tuple[WeightedCluster, ...]:
+    wanted = metadata_match(given, at)
     if kind == "cluster":
-        return (WeightedCluster(given.cluster),)
+        return (WeightedCluster(given.cluster, metadata_match=wanted),)
     place = at.field("weighted_clusters")
     place.only(given.weighted_clusters, {"clusters", "total_weight"})
     entries = list(enumerate(given.weighted_clusters.clusters))
     total = sum(entry.weight.value for _, entry in entries)
     if not 0 < total <= _LARGEST_SUM:
         place.error(f"the sum of weights is {total}, which is not within 1..{_LARGEST_SUM}")
-    return tuple(_cluster(entry, place.field("clusters", number)) for number, entry in entries if entry.weight.value)
+    return tuple(
+        _cluster(entry, wanted, place.field("clusters", number)) for number, entry in entries if entry.weight.value
+    )
 
 
-def _cluster(entry: Any, at: Place) -> WeightedCluster:
+def _cluster(entry: Any, wanted: tuple[tuple[str, str], ...], at: Place) -> WeightedCluster:
+    """A destination; of what the route asks of endpoints too, its own values win."""
     at.only(entry, _CLUSTER)
     if not entry.name:
         at.field("name").error("is empty")
@@ -152,6 +159,7 @@ def _cluster(entry: Any, at: Place) -> WeightedCluster:
         header_ops.requests(entry, at),
         header_ops.responses(entry, at),
         entry.host_rewrite_literal or None,
+        metadata_match=tuple(sorted({**dict(wanted), **dict(metadata_match(entry, at))}.items())),
     )
 
 

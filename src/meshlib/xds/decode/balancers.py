@@ -12,6 +12,7 @@ from typing import Any
 
 from meshlib.model.policy import BalancerKind, LoadBalancer, LoadReports, PeakEwma, SlowStart, ZoneAware
 from meshlib.xds.decode.findings import Place
+from meshlib.xds.decode.subsets import subsets
 from meshlib.xds.decode.values import duration, metadata, optional_duration, optional_uint, unpack
 from meshlib.xds.messages import (
     client_side_weighted_round_robin_pb2,
@@ -57,6 +58,8 @@ def balancer(cluster: Any, at: Place) -> LoadBalancer:
     else:
         found = _of_enum(cluster, at)
     found = _with_common(found, cluster.common_lb_config, at.field("common_lb_config"))
+    if cluster.HasField("lb_subset_config"):
+        found = replace(found, subsets=subsets(cluster.lb_subset_config, at.field("lb_subset_config")))
     return _with_ours(found, metadata(cluster, "meshlib"))
 
 

@@ -47,6 +47,7 @@ _KNOWN = {
     "round_robin_lb_config",
     "original_dst_lb_config",
     "common_lb_config",
+    "lb_subset_config",
     "circuit_breakers",
     "outlier_detection",
     "typed_extension_protocol_options",

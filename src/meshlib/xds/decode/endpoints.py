@@ -14,6 +14,7 @@ from typing import Any
 
 from meshlib.model.endpoint import Assignment, Endpoint, Health, Locality, LocalityEndpoints, Workload, no_labels
 from meshlib.xds.decode.findings import Decoded, Findings, Place, Profile
+from meshlib.xds.decode.subsets import texts
 from meshlib.xds.decode.values import metadata, read
 from meshlib.xds.messages import endpoint_pb2
 
@@ -113,7 +114,7 @@ def _endpoint(message: Any, locality: Locality, names: bool, at: Place) -> Endpo
         return None
     address, port = _address(message.endpoint.address, names, at.field("endpoint").field("address"))
     ours = metadata(message, "meshlib")
-    labels = ours.get("labels")
+    labels = ours.get("labels") or dict(texts(metadata(message, "envoy.lb"), at.field("metadata")))
     return Endpoint(
         address,
         port,

@@ -11,7 +11,7 @@ from meshlib.model.route import DirectResponse, Forward, Redirect, RegexRewrite,
 from meshlib.xds.encode import header_ops
 from meshlib.xds.encode.matches import regex
 from meshlib.xds.encode.policies import hash_policy, retry_policy
-from meshlib.xds.encode.values import duration, share, uint32
+from meshlib.xds.encode.values import duration, share, struct, uint32
 from meshlib.xds.messages import regex_pb2, route_components_pb2
 
 __all__ = ["write_action"]
@@ -75,6 +75,8 @@ def _write_clusters(action: Forward, made: Any) -> None:
         header_ops.write(entry, weighted.request_headers, weighted.response_headers)
         if weighted.host_rewrite is not None:
             entry.host_rewrite_literal = weighted.host_rewrite
+        if weighted.metadata_match:
+            entry.metadata_match.filter_metadata["envoy.lb"].CopyFrom(struct(dict(weighted.metadata_match)))
 
 
 def _write_rewrites(action: Forward, made: Any) -> None:

@@ -14,6 +14,7 @@ from meshlib.model.endpoint import Assignment
 from meshlib.model.policy import BalancerKind, CircuitBreaker, LoadBalancer, SlowStart, TcpKeepalive, TlsMode
 from meshlib.xds.encode.endpoints import load_assignment
 from meshlib.xds.encode.outlier import write_error_codes, write_outlier_detection
+from meshlib.xds.encode.subsets import write_subsets
 from meshlib.xds.encode.tls import write_tls
 from meshlib.xds.encode.values import duration, extension, struct, uint32
 from meshlib.xds.messages import (
@@ -96,6 +97,8 @@ def _write_balancer(balancer: LoadBalancer, discovery: Discovery, made: Any) -> 
     if balancer.hash_balance_factor:
         bounded = made.common_lb_config.consistent_hashing_lb_config
         bounded.hash_balance_factor.value = balancer.hash_balance_factor
+    if balancer.subsets is not None:
+        write_subsets(balancer.subsets, made.lb_subset_config)
     writer = _WRITERS.get(balancer.kind)
     if writer is not None:
         writer(balancer, made)

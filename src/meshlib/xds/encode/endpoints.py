@@ -55,6 +55,8 @@ def _endpoint(endpoint: Endpoint, group: LocalityEndpoints) -> Any:
     ours = _beyond(endpoint, group)
     if ours:
         metadata["meshlib"].CopyFrom(struct(ours))
+        if endpoint.labels:
+            metadata["envoy.lb"].CopyFrom(struct(dict(endpoint.labels)))
     return made
 
 
