@@ -34,7 +34,7 @@ class Mirrors:
     def __init__(self, limit: int = 64) -> None:
         self.limit = limit
         self.running = self.sent = self.failed = self.dropped = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._workers = Workers("meshlib-mirror", _WORKERS)
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -36,7 +36,7 @@ class ReplayMemory:
         self.per_request = per_request
         self.total = total
         self.used = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def take(self, size: int, kept: int) -> bool:
         """Whether ``size`` more bytes may be kept of a body of which ``kept`` are; if so they are counted."""

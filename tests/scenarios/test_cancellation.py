@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import threading
 
 import anyio
@@ -256,6 +257,23 @@ def test_a_dropped_stream_is_accounted_when_it_is_collected(echo):
         with client.stream("GET", "http://svc/"):
             pass
         assert nothing_taken(mesh), "closed without reading"
+    mesh.close()
+
+
+def test_a_stream_may_be_collected_while_its_own_locks_are_held(echo):
+    """The collector runs where it likes, also in a thread that is just counting."""
+    server = echo("s")
+    limits = {"trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 5}}, "outlierDetection": {}}}
+    rule = {"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "svc"}}
+    yaml = service("svc", 80) + "---\n" + endpoint_slice("svc", "v1", ("127.0.0.1", server.port))
+    mesh = mesh_of(yaml, json.dumps({**rule, "spec": {"host": "svc", **limits}}))
+    with MeshClient(mesh) as client:
+        response = client.send(client.build_request("GET", "http://svc/"), stream=True)
+        (cluster,) = mesh.state.clusters()
+        with cluster.lock, cluster._gate._lock:
+            del response
+            gc.collect()
+        assert nothing_taken(mesh)
     mesh.close()
 
 

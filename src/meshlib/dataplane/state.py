@@ -3,7 +3,8 @@
 A cluster is known by its name and an endpoint by its address, so that counters, ejections and warm-up survive any
 change of configuration, a reordered endpoint list, and an endpoint that leaves and comes back within ``KEEP``.
 
-One lock rule for the whole data plane: plain ``threading.Lock``, a few lines, never across a wait.
+One lock rule for the whole data plane: a few lines, never across a wait. Locks on the way a call ends are reentrant,
+since a response that is dropped ends its call in whichever thread collects it, perhaps one that holds the lock.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class ClusterState:
         self._tell = tell
         self.stalls = stalls if stalls is not None else Stalls()
         self.members: list[EndpointState] = []
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.endpoints: dict[str, EndpointState] = {}
         self.active = 0
         self.retries = 0
@@ -286,7 +287,7 @@ class ClusterState:
 
     def after_fork(self) -> None:
         """In a forked child: what was under way is the parent's."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.active = self.retries = 0
         self._gate = None
         self.checking = False
@@ -320,7 +321,7 @@ class State:
         self.wake: Wake | None = None
         self.cookies = CookieJar()
         self.stalls = stalls if stalls is not None else Stalls()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._clusters: dict[str, ClusterState] = {}
         self._buckets: dict[str, TokenBuckets] = {}
         self._faults = 0
@@ -359,7 +360,7 @@ class State:
     def after_fork(self, seed: int = 0) -> None:
         """In a forked child: nothing is under way, nobody holds a lock, and the child makes choices of its own."""
         self._seed = seed
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._faults = 0
         self.stalls.after_fork()
         self.cookies.after_fork()

@@ -56,7 +56,7 @@ class Ledger:
     """Sets of labels that are told apart, as in OpenTelemetry."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._series: dict[tuple[tuple[str, str | bool], ...], Series] = {}
         self._totals = _Book()
         self._differences: WeakKeyDictionary[Any, _Book] = WeakKeyDictionary()
@@ -106,6 +106,6 @@ class Ledger:
 
     def after_fork(self) -> None:
         """In a forked child: nobody holds a lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for series in self._series.values():
             series.after_fork()

@@ -86,7 +86,7 @@ class Series:
         self.labels = labels
         self.began = began
         self._fresh = Tally()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def add(self, duration: float, sent: int, received: int) -> None:
         """A call that is over; from any thread."""
@@ -111,4 +111,4 @@ class Series:
 
     def after_fork(self) -> None:
         """In a forked child: nobody holds the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

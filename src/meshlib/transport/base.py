@@ -110,7 +110,7 @@ class BreakOff:
     __slots__ = ("_asked", "_hang_up", "_lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._hang_up: Callable[[], None] | None = None
         self._asked = False
 

@@ -79,7 +79,7 @@ class ClientWeights:
         self._members = members
         self._settings = settings
         self._slow_start = slow_start
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counter = count(rng.getrandbits(32))
         self._renew(now)
 

@@ -45,7 +45,7 @@ class Gate:
         self.capacity = capacity
         self.max_pending = max_pending
         self.inside = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting: deque[Ticket] = deque()
 
     @property

@@ -34,7 +34,7 @@ class Stalls:
         self.bound = bound
         self.here: Callable[[], Any] = lambda: None
         """The event loop that runs in this thread, or None; whoever beats sets it."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._beats: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
         self._everywhere: Any = None
         self._windows: deque[tuple[float, float]] = deque(maxlen=self.KEEP)
@@ -77,6 +77,6 @@ class Stalls:
 
     def after_fork(self) -> None:
         """In a forked child: no loop of the parent beats here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._beats = weakref.WeakKeyDictionary()
         self._everywhere = None

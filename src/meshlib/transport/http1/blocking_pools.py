@@ -22,7 +22,7 @@ class BlockingEndpointPool:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._idle: Idle[Connection] = Idle()
         self._open: set[Connection] = set()
         self._retired = False

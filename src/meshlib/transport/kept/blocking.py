@@ -24,7 +24,7 @@ class KeptPool:
         self._target = target
         backend = PinnedBackend(target, _bounded)
         self._pool = httpcore.ConnectionPool(network_backend=backend, **pool_options(target))
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._active = 0
         self._retired = False
 
