@@ -12,6 +12,8 @@ import json
 import sys
 from collections import Counter
 
+from tests.chaos import peer_http2
+
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"
 _BODY = b"0123456789"
 
@@ -48,6 +50,9 @@ class Endpoint:
         self.connections[writer] = task
         try:
             if self.mode == "close-on-accept":
+                return
+            if self.mode.startswith("h2-"):
+                await peer_http2.serve(self.mode[3:], self.processed, reader, writer)
                 return
             carried = 0
             while await _Exchange(self, reader, writer, carried).run():
@@ -250,7 +255,12 @@ _AFTER_THE_BODY = {
     "overrun": _overrun,
     "reused-close-after-body": _reused_close_after_body,
 }
-_KNOWN = {"ok", "dead", "close-on-accept", "status-503", *_BEFORE_THE_BODY, *_AFTER_THE_BODY}
+_KNOWN = {"ok", "dead", "close-on-accept", "status-503", *_BEFORE_THE_BODY, *_AFTER_THE_BODY} | {
+    "h2-ok",
+    "h2-goaway",
+    "h2-refused-stream",
+    "h2-reset-stream",
+}
 
 
 async def _obey(endpoints: list[Endpoint], order: dict[str, object]) -> object:

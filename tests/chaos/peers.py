@@ -64,11 +64,13 @@ class Peers:
             time.sleep(0.01)
         return left
 
-    def yaml(self, *rules: str, only: list[int] | None = None) -> str:
+    def yaml(self, *rules: str, only: list[int] | None = None, protocol: str = "http") -> str:
         """The service ``svc`` with these endpoints, and rules for it."""
         ports = self.ports if only is None else [self.ports[each] for each in only]
         addresses = [("127.0.0.1", port) for port in ports]
-        return "---\n".join([service("svc", 80), endpoint_slice("svc", "v1", *addresses), *rules])
+        return "---\n".join(
+            [service("svc", 80, protocol), endpoint_slice("svc", "v1", *addresses, protocol=protocol), *rules]
+        )
 
     def close(self) -> None:
         """End the process."""
