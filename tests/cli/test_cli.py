@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -133,3 +135,11 @@ def test_the_demo_proves_what_it_claims():
     assert summary["proven"]
     assert len(summary["chapters"]) == 8
     assert summary["requests"] > 100
+
+
+def test_a_problem_is_told_once(tmp_path):
+    (tmp_path / "mesh.yaml").write_text(RULES + "  bogus: 1\n")
+    for command in (["explain"], ["call", "--timeout", "1"], ["config", "routes"]):
+        given = [*command, *(["http://127.0.0.1:1/"] if command[0] != "config" else []), "--config", str(tmp_path)]
+        told = subprocess.run([sys.executable, "-m", "meshlib.cli", *given], capture_output=True, text=True)
+        assert told.stderr.count("unknown field 'bogus'") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ __all__ = ["meshlib"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 UNUSABLE = 2
+_SILENCE = logging.NullHandler()
 
 
 def _mesh_options(function: F) -> F:
@@ -114,6 +116,8 @@ def call(
     from meshlib.client import MeshClient
 
     with _mesh(paths, namespace, labels, strict) as mesh:
+        _usable(mesh.wait_ready)
+        show.problems(mesh.problems)
         if verbose:
             decision = _usable(lambda: mesh.explain(method, url, _headers(headers)))
             show.decision(decision, method, url)
@@ -273,8 +277,10 @@ def demo(seconds: float, no_tty: bool, output: str) -> None:
 
 
 def _mesh(paths: tuple[str, ...], namespace: str, labels: str, strict: bool) -> Any:
+    """A mesh that tells of its problems through the command alone: without a handler, logging would print them too."""
     from meshlib.mesh import Mesh
 
+    logging.getLogger("meshlib").addHandler(_SILENCE)
     pairs = [pair.partition("=") for pair in labels.split(",") if pair]
     if any(not equals for _, equals, _ in pairs):
         _stop(f"--labels {labels!r} is not of the form k=v,k=v")

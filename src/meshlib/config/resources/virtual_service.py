@@ -310,16 +310,15 @@ def _no_nulls(value: Any) -> Any:
     return value
 
 
+_CONNECTIONS = Approximated("for URLs and connections that the mesh opens; sockets of other libraries pass it by")
+
+
 class VirtualServiceSpec(Message):
     """All rules of some hosts."""
 
     hosts: list[str] = Field(default_factory=list)
     gateways: list[str] = Field(default_factory=list)
     http: Annotated[list[HTTPRoute], BeforeValidator(_no_nulls)] = Field(default_factory=list)
-    tls: Annotated[list[TLSRoute], Approximated("https URLs take them, and explain; nothing dials for others yet")] = (
-        Field(default_factory=list)
-    )
-    tcp: Annotated[
-        list[TCPRoute], Approximated("URLs to such ports take them, and explain; nothing else dials yet")
-    ] = Field(default_factory=list)
+    tls: Annotated[list[TLSRoute], _CONNECTIONS] = Field(default_factory=list)
+    tcp: Annotated[list[TCPRoute], _CONNECTIONS] = Field(default_factory=list)
     export_to: list[str] = Field(default_factory=list)
