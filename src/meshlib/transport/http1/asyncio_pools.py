@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Target, Timeouts, WireError, WireRequest, WireResponse
+from meshlib.transport.handshake import Sessions, connect_failure
 from meshlib.transport.http1.idle import Idle, connect_limit
 from meshlib.transport.http1.protocol import Connection
 from meshlib.transport.proxy_header import header_of
@@ -28,6 +28,8 @@ class EndpointPool:
     def __init__(self, target: Target, loop: asyncio.AbstractEventLoop) -> None:
         self._target = target
         self._loop = loop
+        self._sessions = Sessions(target.tls) if target.tls is not None else None
+        self._tls: Any = self._sessions  # as asyncio takes it
         self._idle: Idle[Connection] = Idle()
         self._open: set[Connection] = set()
         self._reaper: asyncio.TimerHandle | None = None
@@ -48,28 +50,28 @@ class EndpointPool:
         except TimeoutError as error:
             failure = Failure.DEADLINE if deadline_first else Failure.CONNECT_TIMEOUT
             raise WireError(failure, f"no connection within {limit:.3g} s", sent=False) from error
-        except (ssl.SSLError, ssl.CertificateError) as error:
-            raise WireError(Failure.TLS, f"TLS handshake failed: {error}", sent=False) from error
         except OSError as error:
-            raise WireError(Failure.CONNECT, str(error), sent=False) from error
+            if self._sessions is not None:
+                self._sessions.forget()
+            raise connect_failure(self._target, error) from error
         self._open.add(connection)
         tune(connection.get_extra_info("socket"), self._target.settings.tcp_keepalive)
         return connection
 
     async def _dial(self) -> Any:
-        target = self._target
+        target, tls = self._target, self._tls
         name = target.server_name if target.tls is not None else None
 
         def make() -> Connection:
-            return Connection(target, self._loop, self._give_back, self._forget)
+            return Connection(target, self._loop, self._give_back, self._forget, self._sessions)
 
         loop = self._loop
         if target.settings.proxy_protocol:
             return await self._dial_with_header(make, name)
         if target.address.startswith("unix://"):
-            return await loop.create_unix_connection(make, target.address[7:], ssl=target.tls, server_hostname=name)
+            return await loop.create_unix_connection(make, target.address[7:], ssl=tls, server_hostname=name)
         return await loop.create_connection(
-            make, target.address, target.port, ssl=target.tls, server_hostname=name, **_eyeballs(target.address)
+            make, target.address, target.port, ssl=tls, server_hostname=name, **_eyeballs(target.address)
         )
 
     def retire(self) -> None:
@@ -84,7 +86,7 @@ class EndpointPool:
         sock = await _connected(loop, target)
         try:
             await loop.sock_sendall(sock, header_of(target.settings.proxy_protocol, sock))
-            return await loop.create_connection(make, sock=sock, ssl=target.tls, server_hostname=name)
+            return await loop.create_connection(make, sock=sock, ssl=self._tls, server_hostname=name)
         except BaseException:
             sock.close()
             raise

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 from time import monotonic
 
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Target, Timeouts, WireError, WireRequest, WireResponse
+from meshlib.transport.handshake import Sessions, connect_failure
 from meshlib.transport.http1.connection import Connection
 from meshlib.transport.http1.idle import Idle, connect_limit
 from meshlib.transport.proxy_header import header_of
@@ -22,6 +22,7 @@ class BlockingEndpointPool:
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self._sessions = Sessions(target.tls) if target.tls is not None else None
         self._lock = threading.RLock()
         self._idle: Idle[Connection] = Idle()
         self._open: set[Connection] = set()
@@ -56,11 +57,11 @@ class BlockingEndpointPool:
         except TimeoutError as error:
             failure = Failure.DEADLINE if deadline_first else Failure.CONNECT_TIMEOUT
             raise WireError(failure, f"no connection within {limit:.3g} s", sent=False) from error
-        except (ssl.SSLError, ssl.CertificateError) as error:
-            raise WireError(Failure.TLS, f"TLS handshake failed: {error}", sent=False) from error
         except OSError as error:
-            raise WireError(Failure.CONNECT, str(error), sent=False) from error
-        connection = Connection(self._target, sock, self)
+            if self._sessions is not None:
+                self._sessions.forget()
+            raise connect_failure(self._target, error) from error
+        connection = Connection(self._target, sock, self, self._sessions)
         self._open.add(connection)
         return connection
 
@@ -85,9 +86,9 @@ class BlockingEndpointPool:
             sock.settimeout(max(ends - monotonic(), 1e-3))
             if target.settings.proxy_protocol:
                 sock.sendall(header_of(target.settings.proxy_protocol, sock))
-            if target.tls is None:
+            if self._sessions is None:
                 return sock
-            return target.tls.wrap_socket(sock, server_hostname=target.server_name or None)
+            return self._sessions.wrap_socket(sock, target.server_name or None)
         except BaseException:
             sock.close()
             raise

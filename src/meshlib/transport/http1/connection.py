@@ -13,6 +13,7 @@ from typing import Any
 
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import BreakOff, Headers, Target, Timeouts, WireError, WireRequest, WireResponse
+from meshlib.transport.handshake import Sessions
 from meshlib.transport.http1 import writer
 from meshlib.transport.http1.bounded import BoundedSocket
 from meshlib.transport.http1.idle import Age
@@ -74,12 +75,14 @@ class Connection:
         target: Where it leads.
         sock: The connected socket.
         pool: Is told when the connection may carry another exchange, and when it is gone.
+        sessions: Where the TLS session is remembered for the next connection; None for plaintext.
     """
 
-    def __init__(self, target: Target, sock: socket.socket, pool: Any) -> None:
+    def __init__(self, target: Target, sock: socket.socket, pool: Any, sessions: Sessions | None = None) -> None:
         self.age = Age(target.settings, monotonic())
         self._socket = BoundedSocket(sock)
         self._pool = pool
+        self._sessions = sessions
         self._reader = Reader()
         self._open = True
         self._cut = False
@@ -204,6 +207,8 @@ class Connection:
         body.complete = True
         self._carry_nothing()
         reader = self._reader
+        if self._sessions is not None and not self.age.served:
+            self._sessions.learn(self._socket.get_extra_info("ssl_object"))
         if reader.rests is not None:
             self.age.shorten(reader.rests)
         usable = reader.keep_alive and not reader.overrun and not self._cut and self._open

@@ -19,6 +19,7 @@ from typing import Any
 
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Headers, Target, Timeouts, WireError, WireRequest, WireResponse
+from meshlib.transport.handshake import Sessions
 from meshlib.transport.http1 import writer
 from meshlib.transport.http1.idle import Age, Quiet
 from meshlib.transport.http1.reader import MANY, MUCH, Malformed, Reader
@@ -94,6 +95,7 @@ class Connection(asyncio.Protocol):
         loop: The event loop it lives in.
         give_back: Called when it may carry another exchange.
         forget: Called when it is gone.
+        sessions: Where the TLS session is remembered for the next connection; None for plaintext.
     """
 
     _transport: asyncio.Transport
@@ -105,7 +107,9 @@ class Connection(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         give_back: Callable[[Connection], None],
         forget: Callable[[Connection], None],
+        sessions: Sessions | None = None,
     ) -> None:
+        self._sessions = sessions
         self.age = Age(target.settings, monotonic())
         self.loop = loop
         self._give_back = give_back
@@ -342,6 +346,8 @@ class Connection(asyncio.Protocol):
         """Request and response are whole: keep the connection if it may carry another."""
         reader = self._reader
         self._body = None
+        if self._sessions is not None and not self.age.served:
+            self._sessions.learn(self._transport.get_extra_info("ssl_object"))
         if reader.rests is not None:
             self.age.shorten(reader.rests)
         usable = reader.keep_alive and not reader.overrun and not self._cut and not self._transport.is_closing()
