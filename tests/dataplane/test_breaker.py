@@ -88,6 +88,44 @@ def test_results_of_calls_that_began_before_it_opened_say_nothing():
     assert breaker.phase is Phase.HALF_OPEN, "a trial of an earlier period says nothing either"
 
 
+def test_calls_from_before_it_opened_that_fail_once_it_has_closed_do_not_open_it_again():
+    breaker = Breaker()
+    before = [breaker.acquire(THREE, 0.0) for _ in range(6)]
+    for trial in before[:3]:
+        breaker.record(THREE, trial, True, 1.0, since=0.0)
+    breaker.record(THREE, breaker.acquire(THREE, 11.0), False, 11.5, since=11.0)
+    for trial in before[3:]:
+        breaker.record(THREE, trial, True, 12.0, since=0.0)
+    assert breaker.phase is Phase.CLOSED
+    for _ in range(3):
+        breaker.record(THREE, 0, True, 13.0, since=11.5)
+    assert breaker.phase is Phase.OPEN, "what began after it closed counts"
+
+
+def test_a_slow_call_to_a_live_cluster_does_not_open_the_breaker_that_closed_meanwhile():
+    policy = ClientPolicy(breaker=ErrorBreaker(consecutive_errors=1, open_for=5.0))
+    world = prepared(endpoints("10.0.0.1"), client_policy=policy)
+    slow, failing = (router.begin(world, request(), 0.0, RNG) for _ in range(2))
+    first, second = slow.next_attempt(0.0), failing.next_attempt(0.0)
+    failing.settle(second, BAD, 1.0)
+    failing.close(1.0)
+    trial = router.begin(world, request(), 7.0, RNG)
+    trial.settle(trial.next_attempt(7.0), OK, 7.1)
+    trial.close(7.1)
+    slow.settle(first, Outcome.of_failure(Failure.READ_TIMEOUT), 8.0)
+    assert world.state.cluster(NAME).endpoints["10.0.0.1:80"].breaker.phase is Phase.CLOSED
+    assert permits(world) == (0, 0, 0)
+
+
+def test_the_share_of_errors_opens_it_with_the_request_that_makes_enough_even_if_that_one_is_well():
+    settings = ErrorBreaker(error_rate=0.5, window=10.0, min_requests=4)
+    breaker = Breaker()
+    for failed in (True, True, True, False):
+        assert breaker.phase is Phase.CLOSED
+        breaker.record(settings, 0, failed, 0.0)
+    assert (breaker.phase, breaker.why) == (Phase.OPEN, "3 errors in 4 requests within 10 s")
+
+
 def test_as_many_trials_as_are_let_through_must_pass():
     settings = replace(THREE, half_open_requests=3)
     breaker = opened(settings)

@@ -303,12 +303,13 @@ class PreparedCluster:
             outcome: What came of an attempt.
             now: The time.
             trial: See ``admit``.
-            since: When the attempt began; a timeout while this process stood still is then no fault of the endpoint.
+            since: When the attempt began; a timeout while this process stood still is then no fault of the endpoint,
+                and a breaker that has closed since then looks away.
         """
         if outcome.failure is not None and since is not None and outcome.is_timeout:
             outcome = outcome.excused() if self.state.stalls.excuse(since, now) else outcome
         if self._breakers is not None:
-            self._breakers.report(state, trial, outcome, now)
+            self._breakers.report(state, trial, outcome, now, since)
         if self._detector is not None:
             self._detector.report(state, outcome, now)
 

@@ -3,7 +3,7 @@
 Rules:
 
 - closed, it counts: so many errors in a row open it, or so large a share of errors among enough results of a window;
-- open, it refuses for ``open_for`` seconds, and results of calls that began before say nothing any more;
+- open, it refuses for ``open_for`` seconds; results of calls that began before it closed again say nothing any more;
 - half open, it gives out ``half_open_requests`` permits for trials; when as many trials have passed it closes, and the
   first that fails opens it anew;
 - a permit is a lease: a trial that says nothing about the host (cancelled, local) gives it back at once, and one that
@@ -15,6 +15,7 @@ Sans-IO and not locked: whoever owns a breaker guards it.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from enum import Enum
 
@@ -43,7 +44,7 @@ class Breaker:
         why: What opened it last, in words.
     """
 
-    __slots__ = ("_first", "_leases", "_number", "_passed", "_streak", "_window", "phase", "until", "why")
+    __slots__ = ("_closed_at", "_first", "_leases", "_number", "_passed", "_streak", "_window", "phase", "until", "why")
 
     def __init__(self) -> None:
         self.phase = Phase.CLOSED
@@ -54,6 +55,7 @@ class Breaker:
         self._number = 0
         self._first = 1
         self._passed = 0
+        self._closed_at = -math.inf
         self._leases: dict[int, float] = {}
 
     # Permits --------------------------------------------------------------------------------------------------------
@@ -92,10 +94,11 @@ class Breaker:
 
     # Results --------------------------------------------------------------------------------------------------------
 
-    def record(self, settings: ErrorBreaker, trial: int, failed: bool, now: float) -> None:
-        """A result; ``trial`` is what ``acquire`` gave to the attempt that it is of."""
+    def record(self, settings: ErrorBreaker, trial: int, failed: bool, now: float, since: float | None = None) -> None:
+        """A result; ``trial`` is what ``acquire`` gave to the attempt that it is of, and ``since`` when that began."""
         if self.phase is Phase.CLOSED:
-            self._count(settings, failed, now)
+            if since is None or since >= self._closed_at:
+                self._count(settings, failed, now)
         elif self.phase is Phase.HALF_OPEN and trial >= self._first:
             self._leases.pop(trial, None)
             if failed:
@@ -103,7 +106,7 @@ class Breaker:
             else:
                 self._passed += 1
                 if self._passed >= settings.half_open_requests:
-                    self._close()
+                    self._close(now)
 
     def is_idle(self, settings: ErrorBreaker) -> bool:
         """A success would change nothing: it is closed, no error is remembered, and shares are not counted."""
@@ -113,8 +116,6 @@ class Breaker:
         self._streak = self._streak + 1 if failed else 0
         if settings.error_rate:
             self._window.add(now, failed, settings.window)
-        if not failed:
-            return
         if settings.consecutive_errors and self._streak >= settings.consecutive_errors:
             self._open(settings, now, f"{self._streak} errors in a row")
             return
@@ -126,8 +127,8 @@ class Breaker:
         self.phase, self.until, self.why = Phase.OPEN, now + settings.open_for, why
         self._forget()
 
-    def _close(self) -> None:
-        self.phase = Phase.CLOSED
+    def _close(self, now: float) -> None:
+        self.phase, self._closed_at = Phase.CLOSED, now
         self._forget()
 
     def _forget(self) -> None:

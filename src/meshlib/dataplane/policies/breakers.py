@@ -58,8 +58,10 @@ class Breakers:
         self._shut(breaker, state, now)
         return trial
 
-    def report(self, state: EndpointState, trial: int, outcome: Outcome, now: float) -> None:
-        """A result, or the end of a trial that says nothing."""
+    def report(
+        self, state: EndpointState, trial: int, outcome: Outcome, now: float, since: float | None = None
+    ) -> None:
+        """A result of an attempt that began at ``since``, or the end of a trial that says nothing."""
         blame, breaker = outcome.blame, self.of(state)
         if blame is not Blame.HOST and not trial and breaker.is_idle(self.settings):
             return
@@ -68,7 +70,7 @@ class Breakers:
             if blame in (Blame.CALLER, Blame.LOCAL):
                 breaker.give_back(trial)
             else:
-                breaker.record(self.settings, trial, blame is Blame.HOST, now)
+                breaker.record(self.settings, trial, blame is Blame.HOST, now, since)
             self._told(breaker, before, state)
             self._shut(breaker, state, now)
 
