@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from meshlib.dataplane.policies.gate import Gate
+from meshlib.dataplane.policies import gate as gate_module
+from meshlib.dataplane.policies.gate import Gate, Ticket
 
 
 def test_waiters_are_let_in_in_their_order_whoever_gives_up():
@@ -65,3 +66,19 @@ def test_two_hundred_threads_never_exceed_the_capacity_and_leave_nothing():
     assert most <= 5
     assert passed >= patience.count(10.0), "the patient all got in"
     assert (gate.inside, gate.pending) == (0, 0)
+
+
+def test_a_place_that_a_finalizer_gives_up_while_somebody_queues_is_not_left_empty(monkeypatch):
+    """Making a ticket may set off a collection that ends the only call inside, in this very thread."""
+    gate, woken = Gate(1), []
+    inside = gate.enter(lambda: None)
+
+    def made(admitted, wake):
+        gate.leave(inside)
+        return Ticket(admitted, wake)
+
+    monkeypatch.setattr(gate_module, "Ticket", made)
+    ticket = gate.enter(lambda: woken.append(True))
+    assert (ticket.admitted, gate.inside, gate.pending) == (True, 1, 0)
+    gate.leave(ticket)
+    assert (gate.inside, woken) == (0, [True])

@@ -449,6 +449,22 @@ def test_a_pick_holds_its_permits_for_a_block_and_judges_what_happened_in_it(run
         work() if run == "threads" else run_in(run, awork)
 
 
+def test_a_pick_that_is_dropped_before_it_was_connected_gives_its_permits_back(run):
+    with mesh_of(entry(11), telemetry=False) as mesh:
+
+        def work():
+            lease = mesh.pick("db.example", 6379)
+            assert taken(mesh) == [(1, 1, 0)]
+            del lease
+            gc.collect()
+            assert nothing_taken(mesh)
+
+        async def awork():
+            work()
+
+        work() if run == "threads" else run_in(run, awork)
+
+
 def test_cancelling_or_failing_at_any_moment_gives_everything_back(run):
     """The task is cancelled after its n-th step; threads have a server that hangs up or stays silent instead."""
     authority = trustme.CA()

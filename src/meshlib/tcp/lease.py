@@ -34,7 +34,8 @@ class Lease:
         max_duration: Seconds after which it is to be closed whatever it does, or None.
 
     Leaving the block ends the lease. An ``OSError`` that leaves it before ``connected`` was called counts against the
-    endpoint as a connection that could not be made; everything else says nothing about it.
+    endpoint as a connection that could not be made; everything else says nothing about it. One that is dropped before
+    it was connected ends as well.
     """
 
     __slots__ = (
@@ -133,6 +134,11 @@ class Lease:
         self._watch.drop(self)
         if self._call is not None and self._pid == os.getpid():
             self._call.close(self._clock.now())
+
+    def __del__(self) -> None:
+        """Somebody let go of it; where a connection stands, the watch keeps it."""
+        if not getattr(self, "_ended", True):
+            self.close()
 
     def __enter__(self) -> Lease:
         """The lease."""

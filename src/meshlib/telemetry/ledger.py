@@ -99,7 +99,7 @@ class Ledger:
                 book.add(series, fresh)
 
     def _fresh(self) -> Iterator[tuple[Series, Tally]]:
-        for series in self._series.values():
+        for series in list(self._series.values()):
             fresh = series.take()
             if fresh is not None:
                 yield series, fresh

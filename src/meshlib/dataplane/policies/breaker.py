@@ -70,7 +70,7 @@ class Breaker:
             self.phase = Phase.HALF_OPEN
             self._first, self._passed = self._number + 1, 0
             self._leases.clear()
-        self._leases = {number: ends for number, ends in self._leases.items() if now < ends}
+        self._leases = {number: ends for number, ends in tuple(self._leases.items()) if now < ends}
         self._number += 1
         self._leases[self._number] = now + settings.open_for
         return self._number
@@ -78,7 +78,7 @@ class Breaker:
     def admits(self, settings: ErrorBreaker, now: float) -> bool:
         """Whether ``acquire`` would say yes."""
         if self.phase is Phase.HALF_OPEN:
-            held = sum(now < ends for ends in self._leases.values())
+            held = sum(now < ends for ends in tuple(self._leases.values()))
             return held + self._passed < settings.half_open_requests
         return self.phase is Phase.CLOSED or now >= self.until
 

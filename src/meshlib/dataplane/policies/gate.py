@@ -3,6 +3,8 @@
 HTTP/1.1 carries one request per connection, so ``max_connections`` bounds the requests on the wire; what comes beyond
 waits in order of arrival, up to ``max_pending_requests``, and what comes beyond that overflows.
 
+A ticket may be given up by a finalizer, which may run in the thread that is just inside the gate's lock.
+
 Source: Envoy circuit breakers ``max_connections`` and ``max_pending_requests``.
 """
 
@@ -74,7 +76,10 @@ class Gate:
                 return None
             ticket = Ticket(False, wake)
             self._waiting.append(ticket)
-            return ticket
+            admitted = self._admit()  # somebody may have left since the question above
+        for waiter in admitted:
+            waiter.wake()
+        return ticket
 
     def leave(self, ticket: Ticket) -> None:
         """Give the place up, whether waiting or inside, and let the first waiter in. Idempotent."""
