@@ -76,6 +76,12 @@ def test_a_header_that_is_given_twice_is_asked_about_and_sent_twice(run):
     assert (done.exit_code, json.loads(done.stdout)["name"]) == (0, "v1")
 
 
+def test_a_header_that_cannot_be_sent_is_named(run):
+    done = run("explain", "http://reviews:9080/x", "-H", "end-user: \u20ac")
+    assert done.exit_code == 2
+    assert "header 'end-user' has characters that cannot be sent: '\u20ac'" in done.stderr
+
+
 def test_explain_exits_by_the_outcome(run):
     none = run("explain", "http://reviews:9080/x", "--output", "json")
     assert none.exit_code == 1

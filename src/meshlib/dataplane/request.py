@@ -154,7 +154,7 @@ def request_of(method: str, url: str, headers: Mapping[str, str] | Iterable[tupl
         headers: By name; or pairs, where a name may stand several times.
 
     Raises:
-        ValueError: The URL is not absolute http or https.
+        ValueError: The URL is not absolute http or https, or a header cannot be sent.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -162,11 +162,18 @@ def request_of(method: str, url: str, headers: Mapping[str, str] | Iterable[tupl
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     given = next((value for name, value in pairs if name.lower() == "host"), None)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+    raw = [_line(name, value) for name, value in pairs]
     port = parts.port or (443 if parts.scheme == "https" else 80)
     authority, dialled = given or parts.netloc.rpartition("@")[2], split_host(parts.netloc.rpartition("@")[2])
     kind = next((value for name, value in pairs if name.lower() == "content-type"), "").encode("latin-1")
     return Request(method, parts.scheme, authority, port, path, raw, is_grpc=is_grpc(kind), dialled=dialled)
+
+
+def _line(name: str, value: str) -> tuple[bytes, bytes]:
+    try:
+        return name.encode("latin-1"), value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"header {name!r} has characters that cannot be sent: {value!r}") from None
 
 
 def split_host(authority: str) -> str:
