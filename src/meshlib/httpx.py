@@ -66,7 +66,7 @@ class DeadlineExceeded(errors.DeadlineExceeded, httpx.ReadTimeout):
     """UT."""
 
 
-class LazyHttpxResponse(LazyResponse, httpx.Response):
+class LazyHttpxResponse(LazyResponse, httpx.Response):  # pyright: ignore[reportIncompatibleMethodOverride]
     """What a plain call returns."""
 
     _headers_type = httpx.Headers

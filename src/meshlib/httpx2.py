@@ -66,7 +66,7 @@ class DeadlineExceeded(errors.DeadlineExceeded, httpx2.ReadTimeout):
     """UT."""
 
 
-class LazyHttpx2Response(LazyResponse, httpx2.Response):
+class LazyHttpx2Response(LazyResponse, httpx2.Response):  # pyright: ignore[reportIncompatibleMethodOverride]
     """What a plain call returns."""
 
     _headers_type = httpx2.Headers

@@ -111,7 +111,8 @@ def _find(rule: JWTRule, request: Request) -> Iterable[_Found]:
     for name in params:
         if name in query:
             yield _Found(query[name], param=name)
-    cookies = dict(item.strip().partition("=")[::2] for item in (request.header("cookie") or "").split(";"))
+    pairs = (item.strip().partition("=") for item in (request.header("cookie") or "").split(";"))
+    cookies = {name: value for name, _, value in pairs}
     for name in rule.from_cookies:
         if name in cookies:
             yield _Found(cookies[name])

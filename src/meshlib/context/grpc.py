@@ -72,7 +72,9 @@ class ServerContext(_Handlers, grpc.ServerInterceptor):  # type: ignore[misc]
         incoming: What is read, and how.
     """
 
-    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+    def intercept_service(  # pyright: ignore[reportIncompatibleMethodOverride] - its second name is long
+        self, continuation: Callable[[Any], Any], details: Any
+    ) -> Any:
         """See ``grpc.ServerInterceptor``."""
         return self._wrapped(continuation(details), details)
 
@@ -80,7 +82,9 @@ class ServerContext(_Handlers, grpc.ServerInterceptor):  # type: ignore[misc]
 class AioServerContext(_Handlers, grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """For ``grpc.aio.server``; see ``ServerContext``."""
 
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+    async def intercept_service(  # pyright: ignore[reportIncompatibleMethodOverride] - its second name is long
+        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
+    ) -> Any:
         """See ``grpc.aio.ServerInterceptor``."""
         return self._wrapped(await continuation(details), details)
 

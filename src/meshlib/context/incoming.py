@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from meshlib.clock import SYSTEM_CLOCK, Clock
 from meshlib.context.current import Context, Deadline, entered
@@ -75,7 +76,7 @@ class Incoming:
             what: The request, in words.
             seconds: What is left of a deadline that the server knows by itself, None for none.
         """
-        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
         kept: list[tuple[int, bytes, bytes]] = []
         source = f"of {what}"
         for given, value in pairs:

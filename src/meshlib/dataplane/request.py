@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 __all__ = ["Request", "is_grpc", "request_of", "split_host"]
@@ -159,7 +160,8 @@ def request_of(method: str, url: str, headers: Mapping[str, str] | Iterable[tupl
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not an absolute http or https URL")
-    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    given_pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
+    pairs: list[tuple[str, str]] = list(given_pairs)
     given = next((value for name, value in pairs if name.lower() == "host"), None)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     raw = [_line(name, value) for name, value in pairs]

@@ -46,8 +46,8 @@ class _Watched:
             self.lease.moved(received=len(data))
         return data
 
-    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
-        count: int = super().recv_into(buffer, size, flags)  # type: ignore[misc]
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        count: int = super().recv_into(buffer, nbytes, flags)  # type: ignore[misc]
         if not flags & socket.MSG_PEEK:
             self.lease.moved(received=count)
         return count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -239,7 +239,7 @@ class CooperativeTransport(Protocol):
 
     keeps_deadlines: bool
 
-    async def send(self, target: Target, request: WireRequest) -> WireResponse:
+    def send(self, target: Target, request: WireRequest) -> Coroutine[Any, Any, WireResponse]:
         """As ``BlockingTransport.send``; cancellation at any await leaves no connection behind."""
         ...
 

@@ -96,7 +96,7 @@ def _cors(given: HTTPCORSFilter | None) -> Cors | None:
         allow_methods=given.allow_methods,
         allow_headers=given.allow_headers,
         expose_headers=given.expose_headers,
-        max_age=f"{given.max_age}s",
+        max_age=f"{given.max_age}s",  # pyright: ignore[reportArgumentType] - read as it stands in YAML
         allow_credentials=given.allow_credentials,
         unmatched_preflights=api.UnmatchedPreflights.IGNORE,
     )

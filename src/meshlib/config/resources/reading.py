@@ -101,7 +101,7 @@ def _words(item: ErrorDetails) -> str:
     if kind in _WORDS:
         words = _WORDS[kind]
     elif kind in _BOUNDS:
-        words = _BOUNDS[kind].format(**item["ctx"])
+        words = _BOUNDS[kind].format(**item.get("ctx", {}))
     else:
         words = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
         words = f"expected {words}" if kind in ("enum", "literal_error") else words

@@ -33,7 +33,7 @@ def share(message: M) -> M:
     plain = not message.__pydantic_extra__
     if plain and message.__pydantic_extra__ is not None:
         object.__setattr__(message, "__pydantic_extra__", _NOTHING)
-    values = message.__dict__
+    values: dict[str, Any] = vars(message)
     for name, value in values.items():
         if type(value) not in _ATOMS and not isinstance(value, Enum):
             plain = False

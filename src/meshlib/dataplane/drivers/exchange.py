@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
 
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.outcome import Outcome
@@ -78,11 +79,11 @@ class AsyncExchange(_Reading[ReplyT, ResponseT_co], Protocol):
         """``send`` ends at ``attempt.deadline`` by itself, with a failure that says so."""
         ...
 
-    async def send(self, call: Call, attempt: Attempt) -> ReplyT:
+    def send(self, call: Call, attempt: Attempt) -> Coroutine[Any, Any, ReplyT]:
         """Send; return when the response headers are there."""
         ...
 
-    async def ask(self, question: Question, seconds: float) -> Verdict:
+    def ask(self, question: Question, seconds: float) -> Coroutine[Any, Any, Verdict]:
         """Ask a rate limit service; its failure within ``seconds`` is a verdict too."""
         ...
 
@@ -90,6 +91,6 @@ class AsyncExchange(_Reading[ReplyT, ResponseT_co], Protocol):
         """An exchange of the same call, for one of several attempts side by side."""
         ...
 
-    async def discard(self, reply: ReplyT) -> None:
+    def discard(self, reply: ReplyT) -> Coroutine[Any, Any, None]:
         """Close a reply that is given up for a retry, even when cancelled meanwhile."""
         ...

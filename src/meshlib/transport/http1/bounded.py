@@ -85,6 +85,7 @@ class BoundedSocket:
         Raises:
             WireError: The peer took nothing in time, or the connection broke and no answer came.
         """
+        is_deadline = False
         try:
             if self.sent or len(data) > _PIECE:
                 return self._push(memoryview(data), timeouts, is_answered)
