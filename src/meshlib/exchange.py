@@ -25,6 +25,7 @@ from meshlib.transport.base import (
     BlockingTransport,
     BreakOff,
     CooperativeTransport,
+    Headers,
     WireError,
     WireRequest,
     WireResponse,
@@ -38,6 +39,7 @@ __all__ = [
     "CallExchange",
     "Faces",
     "translated",
+    "whole",
 ]
 
 
@@ -47,6 +49,8 @@ class Faces:
 
     Attributes:
         response: ``Response``.
+        ready: ``Response`` of a body that has come, made of status, headers, body, request, extensions
+            and the seconds that it took.
         body: A ``SyncByteStream`` made from a ``CountedBody``.
         async_body: An ``AsyncByteStream`` made from a ``CountedAsyncBody``.
         fixed_body: ``ByteStream``.
@@ -58,6 +62,7 @@ class Faces:
     """
 
     response: Any
+    ready: Callable[..., Any]
     body: Callable[[CallExchange, WireResponse], Any]
     async_body: Callable[[AsyncCallExchange, WireResponse], Any]
     fixed_body: type[Any]
@@ -240,6 +245,19 @@ class _Base:
             given.upgrades,
         )
 
+    def ready(self, call: Call, reply: WireResponse) -> Any:
+        """The response whose body has come already, which ends the call; None for one that is still to be read."""
+        headers = call.response_headers(reply.headers)
+        content = None if _is_coded(headers) else whole(reply.body)
+        if content is None:
+            return None
+        call.response_bytes += len(content)
+        self.ended(call, reply.body)
+        extensions = reply.extensions
+        extensions["mesh"] = call
+        took = self.clock.now() - call.started
+        return self.faces.ready(reply.status, headers, content, self.given, extensions, took)
+
     def response(self, call: Call, reply: WireResponse, body: Any) -> Any:
         """The host library's response around ``body``; its reading is bounded by the overall deadline only."""
         self.timeouts.deadline = call.deadline
@@ -260,6 +278,23 @@ def _lacks(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _is_coded(headers: Headers) -> bool:
+    """Whether the library has to decode the body."""
+    for name, _ in headers:
+        if len(name) == len(_CODING) and name.lower() == _CODING:
+            return True
+    return False
+
+
+_CODING = b"content-encoding"
+
+
+def whole(body: Any) -> bytes | None:
+    """All of a body that has come completely, and of which nothing was taken; else None."""
+    take = getattr(body, "whole", None)
+    return take() if take is not None else None
 
 
 def _is_shorter(limit: float, other: float | None) -> bool:
@@ -315,7 +350,7 @@ class CallExchange(_Base):
 
     def accept(self, call: Call, reply: WireResponse) -> Any:
         """The response; its body closes the call."""
-        return self.response(call, reply, self.faces.body(self, reply))
+        return self.ready(call, reply) or self.response(call, reply, self.faces.body(self, reply))
 
 
 class AsyncCallExchange(_Base):
@@ -355,4 +390,4 @@ class AsyncCallExchange(_Base):
 
     def accept(self, call: Call, reply: WireResponse) -> Any:
         """The response; its body closes the call."""
-        return self.response(call, reply, self.faces.async_body(self, reply))
+        return self.ready(call, reply) or self.response(call, reply, self.faces.async_body(self, reply))

@@ -16,7 +16,7 @@ from meshlib.body import CountedAsyncBody, CountedBody
 from meshlib.dataplane.outcome import Failure
 from meshlib.exchange import AsyncCallExchange, CallExchange, Faces
 from meshlib.face import BlockingFace, CooperativeFace
-from meshlib.short import LazyResponse
+from meshlib.lazy import LazyResponse, ReadyResponse
 from meshlib.transport.base import WireResponse
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ class LazyHttpxResponse(LazyResponse, httpx.Response):  # pyright: ignore[report
     _stream_type = httpx.ByteStream
 
 
+class _ReadyHttpxResponse(ReadyResponse, httpx.Response):
+    _headers_type = httpx.Headers
+    _stream_type = httpx.ByteStream
+
+
 class _Body(CountedBody, httpx.SyncByteStream):
     __iter__ = CountedBody.__iter__
     close = CountedBody.close
@@ -93,6 +98,7 @@ def _async_body(exchange: AsyncCallExchange, reply: WireResponse) -> httpx.Async
 
 _FACES = Faces(
     response=httpx.Response,
+    ready=_ReadyHttpxResponse,
     body=_body,
     async_body=_async_body,
     fixed_body=httpx.ByteStream,

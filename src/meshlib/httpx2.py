@@ -16,7 +16,8 @@ from meshlib.body import CountedAsyncBody, CountedBody
 from meshlib.dataplane.outcome import Failure
 from meshlib.exchange import AsyncCallExchange, CallExchange, Faces
 from meshlib.face import BlockingFace, CooperativeFace
-from meshlib.short import AsyncShortCalls, LazyResponse, ShortCalls, Shortcut
+from meshlib.lazy import LazyResponse, ReadyResponse
+from meshlib.short import AsyncShortCalls, ShortCalls, Shortcut
 from meshlib.transport.base import WireResponse
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ class LazyHttpx2Response(LazyResponse, httpx2.Response):  # pyright: ignore[repo
     _stream_type = httpx2.ByteStream
 
 
+class _ReadyHttpx2Response(ReadyResponse, httpx2.Response):
+    _headers_type = httpx2.Headers
+    _stream_type = httpx2.ByteStream
+
+
 class _Body(CountedBody, httpx2.SyncByteStream):
     __iter__ = CountedBody.__iter__
     close = CountedBody.close
@@ -93,6 +99,7 @@ def _async_body(exchange: AsyncCallExchange, reply: WireResponse) -> httpx2.Asyn
 
 _FACES = Faces(
     response=httpx2.Response,
+    ready=_ReadyHttpx2Response,
     body=_body,
     async_body=_async_body,
     fixed_body=httpx2.ByteStream,

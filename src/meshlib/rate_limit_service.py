@@ -192,4 +192,4 @@ def _no_context(**_: Any) -> ssl.SSLContext:
     raise AssertionError("questions are asked by http URLs")
 
 
-_NO_LIBRARY = Faces(_none, _none, _none, type(None), _no_context, _none, _none, errors={}, both={})
+_NO_LIBRARY = Faces(_none, _none, _none, _none, type(None), _no_context, _none, _none, errors={}, both={})

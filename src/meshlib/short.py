@@ -21,11 +21,11 @@ from typing import Any
 from meshlib.clock import wall
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.request import Request
-from meshlib.exchange import AsyncCallExchange, CallExchange
+from meshlib.exchange import AsyncCallExchange, CallExchange, whole
 from meshlib.outgoing import Short, Split, split_url
 from meshlib.transport.base import Headers, Timeouts, WireResponse
 
-__all__ = ["AsyncShortCalls", "LazyResponse", "ShortCalls", "Shortcut"]
+__all__ = ["AsyncShortCalls", "ShortCalls", "Shortcut"]
 
 _NEEDED = ("_auth", "_event_hooks", "_mounts", "_params", "_state", "_default_encoding", "_build_redirect_request")
 _SENDS_LENGTH = frozenset({"POST", "PUT", "PATCH"})
@@ -87,81 +87,6 @@ class AsyncShortExchange(AsyncCallExchange):
         response = super().response(call, reply, body)
         response.request = self.request
         return response
-
-
-class LazyResponse:
-    """Mixed into the library's ``Response``: headers, request and stream are made when somebody asks."""
-
-    _headers_type: Any
-    _stream_type: Any
-
-    def __init__(self, status: int, raw: Headers, content: bytes, given: Short, extensions: dict[str, Any]) -> None:
-        self.status_code = status
-        self.extensions = extensions
-        self.history: list[Any] = []
-        self.next_request: Any = None
-        self.is_closed = self.is_stream_consumed = True
-        self.default_encoding: Any = "utf-8"
-        self._num_bytes_downloaded = len(content)
-        self._content = content
-        self._raw = raw
-        self._given = given
-        self._took = 0.0
-        self._made: dict[str, Any] = {}
-
-    @property
-    def headers(self) -> Any:
-        """The library's header map."""
-        if "headers" not in self._made:
-            self._made["headers"] = self._headers_type(self._raw)
-        return self._made["headers"]
-
-    @headers.setter
-    def headers(self, value: Any) -> None:
-        self._made["headers"] = value
-
-    @property
-    def request(self) -> Any:
-        """The library's request."""
-        if "request" not in self._made:
-            self._made["request"] = self._given.request
-        return self._made["request"]
-
-    @request.setter
-    def request(self, value: Any) -> None:
-        self._made["request"] = value
-
-    _request = request
-    """Under the library's own name too, which it reads past the property."""
-
-    @property
-    def stream(self) -> Any:
-        """What the body came as; it has been read."""
-        return self._made["stream"] if "stream" in self._made else self._stream_type(self._content)
-
-    @stream.setter
-    def stream(self, value: Any) -> None:
-        self._made["stream"] = value
-
-    @property
-    def elapsed(self) -> timedelta:
-        """From the call to the end of the response."""
-        return self._made["elapsed"] if "elapsed" in self._made else timedelta(seconds=self._took)
-
-    @elapsed.setter
-    def elapsed(self, value: timedelta) -> None:
-        self._made["elapsed"] = value
-
-    def __getstate__(self) -> dict[str, Any]:
-        """As the library pickles: without stream and extensions."""
-        left_out = ("extensions", "_given", "_made", "_raw", "_took")
-        kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
-        return {**kept, "headers": self.headers, "request": self.request, "elapsed": self.elapsed}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._made, self._raw, self.extensions = {}, [], {}
-        for name, value in state.items():
-            setattr(self, name, value)
 
 
 class Shortcut:
@@ -325,8 +250,7 @@ class Shortcut:
         for name, _ in headers:
             if len(name) in _FULL_WAY_LENGTHS and name.lower() in _FULL_WAY:
                 return None
-        whole = getattr(reply.body, "whole", None)
-        content = whole() if whole is not None else None
+        content = whole(reply.body)
         if content is None:
             return None
         call.response_bytes += len(content)

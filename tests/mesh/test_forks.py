@@ -70,7 +70,7 @@ MOMENTS = {
         from meshlib import MeshClient
         client = MeshClient(FOLDER)
         client.get("http://svc/")
-        request = client.build_request("GET", "http://svc/")
+        request = client.build_request("POST", "http://svc/", content=b"x" * 1_000_000)  # not all of it is read at once
         response = client.send(request, stream=True)
         sock = client.mesh.open_tcp("svc", 80)
         def active():

@@ -243,18 +243,19 @@ def test_a_dropped_stream_is_accounted_when_it_is_collected(echo):
     yaml = service("svc", 80) + "---\n" + endpoint_slice("svc", "v1", ("127.0.0.1", server.port))
     mesh = mesh_of(yaml, telemetry=False)
     with MeshClient(mesh) as client:
-        response = client.send(client.build_request("GET", "http://svc/"), stream=True)
+        much = b"x" * 1_000_000  # comes back, and not all of it with the headers
+        response = client.send(client.build_request("POST", "http://svc/", content=much), stream=True)
         call = response.extensions["mesh"]
         assert not nothing_taken(mesh)
         del response
         gc.collect()
         assert nothing_taken(mesh)
         assert call.flags == "DC"
-        with client.stream("GET", "http://svc/") as response:
+        with client.stream("POST", "http://svc/", content=much) as response:
             assert not nothing_taken(mesh)
             response.read()
             assert nothing_taken(mesh), "the body has ended"
-        with client.stream("GET", "http://svc/"):
+        with client.stream("POST", "http://svc/", content=much):
             pass
         assert nothing_taken(mesh), "closed without reading"
     mesh.close()
@@ -268,7 +269,8 @@ def test_a_stream_may_be_collected_while_its_own_locks_are_held(echo):
     yaml = service("svc", 80) + "---\n" + endpoint_slice("svc", "v1", ("127.0.0.1", server.port))
     mesh = mesh_of(yaml, json.dumps({**rule, "spec": {"host": "svc", **limits}}))
     with MeshClient(mesh) as client:
-        response = client.send(client.build_request("GET", "http://svc/"), stream=True)
+        much = b"x" * 1_000_000  # comes back, and not all of it with the headers
+        response = client.send(client.build_request("POST", "http://svc/", content=much), stream=True)
         (cluster,) = mesh.state.clusters()
         with cluster.lock, cluster._gate._lock:
             del response
@@ -284,7 +286,9 @@ def test_an_abandoned_async_stream_is_accounted_too(echo):
 
     async def main():
         async with AsyncMeshClient(mesh) as client:
-            response = await client.send(client.build_request("GET", "http://svc/"), stream=True)
+            response = await client.send(
+                client.build_request("POST", "http://svc/", content=b"x" * 1_000_000), stream=True
+            )
             assert not nothing_taken(mesh)
             del response
             gc.collect()
