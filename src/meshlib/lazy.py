@@ -100,8 +100,9 @@ class ReadyResponse(LazyResponse):
         self._took = took
 
     def read(self) -> bytes:
-        """The body."""
+        """The body; the library's own stream around it, which holds the response in turn, is let go."""
         self.is_closed = self.is_stream_consumed = True
+        self._made.pop("stream", None)
         return self._content
 
     async def aread(self) -> bytes:

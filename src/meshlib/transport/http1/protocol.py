@@ -38,17 +38,19 @@ class StreamedBody:
 
     Attributes:
         chunks: Bytes that came and were not taken.
-        response: What the exchange answers, once the headers are there.
+        answered: The headers are there.
+        response: What the exchange answers, until it has: who holds an answer would else hold a circle.
         complete: The response is whole.
         error: What broke it.
         trailers: Behind a chunked body; complete when the body is.
     """
 
-    __slots__ = ("_connection", "chunks", "complete", "error", "response", "trailers")
+    __slots__ = ("_connection", "answered", "chunks", "complete", "error", "response", "trailers")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.chunks: list[bytes] = []
+        self.answered = False
         self.response: WireResponse | None = None
         self.complete = False
         self.error: WireError | None = None
@@ -168,9 +170,9 @@ class Connection(asyncio.Protocol):
     def _hear(self, body: StreamedBody) -> None:
         """Something came: perhaps the headers, more of the body, or its end."""
         reader = self._reader
-        if reader.has_headers and body.response is None:
+        if reader.has_headers and not body.answered:
             body.trailers = reader.trailers
-            body.response = self._response(reader, body)
+            body.answered, body.response = True, self._response(reader, body)
         if reader.done:
             body.complete = True
             if self._written:
@@ -213,16 +215,18 @@ class Connection(asyncio.Protocol):
             self._written = True
             if body.complete:
                 self._settle()
-            while body.response is None:
+            while not body.answered:
                 await self._wait(body, request.timeouts.read)
         except BaseException:
             self.abort()
             raise
-        return body.response
+        response, body.response = body.response, None
+        assert response is not None
+        return response
 
     def _write(self, data: bytes | memoryview, body: StreamedBody) -> None:
         if self._transport.is_closing():
-            if body.response is None:
+            if not body.answered:
                 raise body.error or self._lost(None)
             self._cut = True
             return
@@ -270,7 +274,7 @@ class Connection(asyncio.Protocol):
 
         An answer that is none of these may come while the peer still reads, and the request goes on.
         """
-        gone = self._body is None or (self._body.response is not None and self._transport.is_closing())
+        gone = self._body is None or (self._body.answered and self._transport.is_closing())
         return self._reader.stops_request or self._paused or gone
 
     async def _may_continue(self, body: StreamedBody) -> bool:
@@ -278,11 +282,11 @@ class Connection(asyncio.Protocol):
         ends = monotonic() + _CONTINUE
         timer = self.loop.call_later(_CONTINUE, self._wake)
         try:
-            while not self._reader.continued and body.response is None and monotonic() < ends:
+            while not self._reader.continued and not body.answered and monotonic() < ends:
                 await self._wait(body, None)
         finally:
             timer.cancel()
-        return body.response is None
+        return not body.answered
 
     async def more(self, body: StreamedBody) -> None:
         """Wait until there are body bytes, or the body is complete."""
