@@ -76,7 +76,7 @@ class LazyResponse:
 
     def __getstate__(self) -> dict[str, Any]:
         """As the library pickles: without stream and extensions."""
-        left_out = ("extensions", "_given", "_made", "_raw", "_took")
+        left_out = ("extensions", "_body", "_given", "_made", "_raw", "_took")
         kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
         return {**kept, "headers": self.headers, "request": self.request, "elapsed": self.elapsed}
 
@@ -96,15 +96,32 @@ class ReadyResponse(LazyResponse):
         self, status: int, raw: Headers, content: bytes, given: Outgoing, extensions: dict[str, Any], took: float
     ) -> None:
         super().__init__(status, raw, content, given, extensions)
+        del self._content
         self.is_closed = self.is_stream_consumed = False
+        self._num_bytes_downloaded = 0
+        self._body = content
         self._took = took
 
     def read(self) -> bytes:
         """The body; the library's own stream around it, which holds the response in turn, is let go."""
-        self.is_closed = self.is_stream_consumed = True
-        self._made.pop("stream", None)
+        if not hasattr(self, "_content"):
+            if self.is_stream_consumed or self.is_closed:
+                return bytes(super().read())  # type: ignore[misc]  # the library says what is wrong with that
+            self._content = self._body
+            self._num_bytes_downloaded = len(self._body)
+            self.is_closed = self.is_stream_consumed = True
+            self._made.pop("stream", None)
         return self._content
 
     async def aread(self) -> bytes:
         """The body."""
         return self.read()
+
+    @property
+    def stream(self) -> Any:
+        """What the body comes as."""
+        return self._made["stream"] if "stream" in self._made else self._stream_type(self._body)
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        self._made["stream"] = value

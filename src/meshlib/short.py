@@ -152,7 +152,10 @@ class Shortcut:
         if client.is_closed or client._auth is not None or client._mounts or client._params:
             return False
         hooks = client._event_hooks
-        return not hooks["request"] and not hooks["response"] and not client.cookies
+        if hooks["request"] or hooks["response"]:
+            return False
+        cookies = client.cookies  # an empty jar is told by its dict, for asking it walks through all of it
+        return not getattr(cookies.jar, "_cookies", True) or not cookies
 
     def _split(self, url: str) -> Split | None:
         split = split_url(url)

@@ -1,8 +1,8 @@
 """Spans and metrics through OpenTelemetry's API; an application without an SDK pays next to nothing.
 
 One INTERNAL span per call, one CLIENT span per attempt below it, named and attributed by the HTTP semantic conventions;
-the trace context that an attempt sends is its own span's. A call that the sampler lets go unrecorded costs one question
-to it: where the answer holds for all below, its attempts send the same context. Providers may be set at any time,
+the trace context that an attempt sends is its own span's. A call that the sampler will let go unrecorded makes no span
+at all where that can be foreseen (``sampling``); its attempts send one context. Providers may be set at any time,
 before or after the mesh is made. Where httpx itself is instrumented, its span becomes the parent of the call's.
 """
 
@@ -21,7 +21,7 @@ from meshlib.dataplane.events import CallObserver
 from meshlib.dataplane.outcome import Blame, Outcome
 from meshlib.model.snapshot import Client
 from meshlib.telemetry.metrics import IstioMetrics
-from meshlib.telemetry.sampling import drops_children
+from meshlib.telemetry.sampling import Foresight, foresight
 from meshlib.telemetry.tcp_metrics import TcpMetrics, WatchedConnection
 from meshlib.telemetry.trace_context import injector
 
@@ -44,7 +44,7 @@ class OpenTelemetry:
         self.inject = injector(propagation)
         self._client = client
         self._tracer: trace.Tracer | None = None
-        self._drops_all = False
+        self._foresight: Foresight | None = None
         self.metrics: IstioMetrics | None = None
         self._connections: TcpMetrics | None = None
 
@@ -55,12 +55,13 @@ class OpenTelemetry:
             return WatchedConnection(self._connections) if self._connections is not None else None
         tracer = self._tracer or self._find_tracer()
         counting = self.metrics or self._find_meter()
-        if tracer is not None:
-            span = tracer.start_span(f"{call.host.name}:{call.host.port}/*", kind=SpanKind.INTERNAL)
-            if span.is_recording() or not self._drops_all:
-                return _Watched(self, call, tracer, span)
-            return _Counted(self, span.get_span_context())
         parent = trace.get_current_span().get_span_context()
+        if tracer is not None:
+            unrecorded = self._foresight.dropped(parent) if self._foresight is not None else None
+            if unrecorded is not None:
+                return _Counted(self, unrecorded)
+            span = tracer.start_span(f"{call.host.name}:{call.host.port}/*", kind=SpanKind.INTERNAL)
+            return _Watched(self, call, tracer, span)
         return _Counted(self, parent) if counting is not None or parent.is_valid else None
 
     def health_changed(self, cluster: str, endpoint: str, change: Change) -> None:
@@ -85,7 +86,7 @@ class OpenTelemetry:
     def trace_with(self, provider: trace.TracerProvider) -> trace.Tracer:
         """Make spans by this provider, whatever the process's is."""
         self._tracer = tracer = provider.get_tracer("meshlib")
-        self._drops_all = drops_children(getattr(tracer, "sampler", None))
+        self._foresight = foresight(tracer, provider)
         return tracer
 
     def _find_meter(self) -> IstioMetrics | None:

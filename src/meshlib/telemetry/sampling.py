@@ -1,22 +1,101 @@
-"""Whether a sampler that dropped a span drops all below it, so that nobody needs to ask again."""
+"""What the SDK's samplers will say, foreseen, so that a call that is not recorded asks and builds nothing.
+
+A ratio goes by the trace's id, which is drawn before; a constant is one; a sampler that goes by the parent drops, by
+default, whatever is below a span that was dropped. Of any other sampler nothing is foreseen: it is asked, each time.
+"""
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
-__all__ = ["drops_children"]
+from opentelemetry.trace import SpanContext, TraceFlags, TracerProvider, TraceState
+
+__all__ = ["Foresight", "foresight"]
+
+_LOW_BITS = 2**64 - 1
+_DROPPED = TraceFlags(TraceFlags.DEFAULT)
+_STATELESS = TraceState()
 
 
-def drops_children(sampler: Any) -> bool:
-    """Whether the answer for a span holds for its children; False for samplers that we do not know.
+class Foresight:
+    """Knows of the spans of one tracer whether they will be recorded.
 
-    Of the SDK's own: a ratio goes by the trace's id, a constant is one; one that goes by the parent asks another about
-    children of a local span that was dropped, by default the one that drops all.
+    Args:
+        ids: Makes ids; in place of the tracer's own generator.
+        bound: Roots are recorded whose id, in its low 64 bits, is below it.
+        by_parent: What has a parent goes by it, else by the trace's id as well.
     """
+
+    def __init__(self, ids: _Ids, bound: int, *, by_parent: bool) -> None:
+        self._ids = ids
+        self._bound = bound
+        self._by_parent = by_parent
+
+    def dropped(self, parent: SpanContext) -> SpanContext | None:
+        """The context of a span that is not recorded; None for one that is, to be started at once in this thread.
+
+        What is below it is not recorded either.
+        """
+        if not parent.is_valid:
+            trace_id = self._ids.generate_trace_id()
+            if trace_id & _LOW_BITS < self._bound:
+                self._ids.foretell(trace_id)
+                return None
+            return SpanContext(trace_id, self._ids.generate_span_id(), False, _DROPPED, _STATELESS)
+        kept = parent.trace_flags.sampled if self._by_parent else parent.trace_id & _LOW_BITS < self._bound
+        if kept:
+            return None
+        return SpanContext(parent.trace_id, self._ids.generate_span_id(), False, _DROPPED, parent.trace_state)
+
+
+class _Ids:
+    """A generator of ids that gives a trace id which was foretold in the same thread."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._told = threading.local()
+        self.generate_span_id = inner.generate_span_id
+
+    def foretell(self, trace_id: int) -> None:
+        """The next span without a parent in this thread has this id, so that its sampler says what was foreseen."""
+        self._told.trace_id = trace_id
+
+    def generate_trace_id(self) -> int:
+        told: int = self._told.__dict__.pop("trace_id", 0)
+        return told or self._inner.generate_trace_id()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def foresight(tracer: Any, provider: TracerProvider) -> Foresight | None:
+    """Of a tracer of the SDK; None of any other, of an unknown sampler, and where the SDK counts its spans."""
     try:
-        from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
+        from opentelemetry.sdk.trace import Tracer
     except ImportError:
-        return False
-    if isinstance(sampler, ParentBased):
-        return getattr(sampler, "_local_parent_not_sampled", None) is ALWAYS_OFF
-    return sampler in (ALWAYS_OFF, ALWAYS_ON) or type(sampler) is TraceIdRatioBased
+        return None
+    if type(tracer) is not Tracer or getattr(provider, "_meter_provider", None) is not None:
+        return None
+    found = _foreseen(tracer.sampler)
+    if found is None:
+        return None
+    if not isinstance(tracer.id_generator, _Ids):
+        tracer.id_generator = _Ids(tracer.id_generator)  # type: ignore[assignment]  # has all that a generator has
+    bound, by_parent = found
+    return Foresight(tracer.id_generator, bound, by_parent=by_parent)  # type: ignore[arg-type]
+
+
+def _foreseen(sampler: Any) -> tuple[int, bool] | None:
+    """The bound of root ids that are recorded, and whether children go by their parents."""
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
+
+    if type(sampler) is TraceIdRatioBased:
+        return sampler.bound, False
+    if sampler is ALWAYS_OFF or sampler is ALWAYS_ON:
+        return (0 if sampler is ALWAYS_OFF else _LOW_BITS + 1), False
+    names = ("_remote_parent_not_sampled", "_local_parent_not_sampled")
+    if isinstance(sampler, ParentBased) and all(getattr(sampler, name, None) is ALWAYS_OFF for name in names):
+        root = _foreseen(getattr(sampler, "_root", None))
+        return None if root is None or root[1] else (root[0], True)
+    return None
