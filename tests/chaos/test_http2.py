@@ -71,8 +71,6 @@ def test_no_stream_is_acted_upon_twice_and_every_answer_was_earned(peers, colour
         assert got == 200 or isinstance(got, httpx.RemoteProtocolError | httpx.ReadError), got
         assert processed[name] <= 1
         assert processed[name] == 1 or got != 200
-    if mode == "goaway" and colour.run != "threads":  # httpcore under threads may give such a stream up instead
-        assert all(processed[name] == 1 for name in outcomes), "what the peer did not take is sent on a new connection"
     if mode == "ok":
         assert set(outcomes.values()) == {200}
     if mode == "reset-stream":

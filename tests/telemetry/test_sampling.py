@@ -48,7 +48,7 @@ class OfAnotherMake(Sampler):
         return "of another make"
 
 
-@pytest.mark.parametrize("sampler", FORESEEN, ids=str)
+@pytest.mark.parametrize("sampler", FORESEEN, ids=lambda sampler: type(sampler).__name__)
 @pytest.mark.parametrize("sampled", [None, False, True])
 @pytest.mark.parametrize("remote", [False, True])
 def test_a_span_that_is_foreseen_as_dropped_would_be_dropped(sampler, sampled, remote):
@@ -110,7 +110,7 @@ def test_as_many_calls_are_recorded_as_the_ratio_says_and_in_the_traces_that_it_
         ParentBased(ALWAYS_OFF, local_parent_not_sampled=ALWAYS_ON),
         ParentBased(ALWAYS_OFF, remote_parent_not_sampled=TraceIdRatioBased(0.5)),
     ],
-    ids=str,
+    ids=lambda sampler: type(sampler).__name__,
 )
 def test_nothing_is_foreseen_of_other_samplers(sampler):
     provider = TracerProvider(sampler=sampler)
