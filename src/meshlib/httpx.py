@@ -73,7 +73,7 @@ class LazyHttpxResponse(LazyResponse, httpx.Response):  # pyright: ignore[report
     _stream_type = httpx.ByteStream
 
 
-class _ReadyHttpxResponse(ReadyResponse, httpx.Response):
+class _ReadyHttpxResponse(ReadyResponse, httpx.Response):  # pyright: ignore[reportIncompatibleMethodOverride]
     _headers_type = httpx.Headers
     _stream_type = httpx.ByteStream
 

@@ -74,7 +74,7 @@ class LazyHttpx2Response(LazyResponse, httpx2.Response):  # pyright: ignore[repo
     _stream_type = httpx2.ByteStream
 
 
-class _ReadyHttpx2Response(ReadyResponse, httpx2.Response):
+class _ReadyHttpx2Response(ReadyResponse, httpx2.Response):  # pyright: ignore[reportIncompatibleMethodOverride]
     _headers_type = httpx2.Headers
     _stream_type = httpx2.ByteStream
 
