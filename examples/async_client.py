@@ -40,6 +40,6 @@ async def main() -> None:
 asyncio.run(main())
 trio.run(main)
 (left_out,) = mesh.explain("GET", "http://reviews:9080/").destinations[0].left_out
-assert left_out[1] == "ejected"
+assert left_out[1].startswith("ejected"), left_out
 print(f"40 of 40 answered; {left_out[0]} was asked twice and is ejected")
 mesh.close()
