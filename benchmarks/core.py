@@ -91,6 +91,8 @@ class Exchange:
 
 
 class AsyncExchange(Exchange):
+    keeps_deadlines = True
+
     async def send(self, call, attempt):
         call.head(attempt)
         return 200
