@@ -32,17 +32,9 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests; those that read third-party data skip where it is absent.
-
-    Many talk to real servers against real clocks. What fails is asked once more by itself, so that a busy machine is
-    told from a defect; what fails twice fails, and both runs are printed.
-    """
+    """All tests; those that read third-party data skip where it is absent."""
     session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs, success_codes=[0, 1])
-    failed = pathlib.Path(".pytest_cache/v/cache/lastfailed")
-    if failed.exists() and failed.read_text().strip() not in ("", "{}"):
-        session.log("asking once more what failed")
-        session.run("pytest", "--last-failed")
+    session.run("pytest", *session.posargs)
 
 
 @nox.session
