@@ -1,4 +1,4 @@
-"""One scenario, every colour: threads, asyncio and trio, httpx and httpx2."""
+"""One scenario, every colour: threads, asyncio, uvloop and trio, httpx and httpx2."""
 
 from __future__ import annotations
 
@@ -43,11 +43,13 @@ class Colour:
 
     def main(self, function: Callable[[], Any]) -> Any:
         """Run a coroutine function to its end."""
+        if self.run == "uvloop":
+            return pytest.importorskip("uvloop").run(function())
         return asyncio.run(function()) if self.run == "asyncio" else trio.run(function)
 
 
 COLOURS = [
     pytest.param(Colour(run, library), id=f"{run}-{library}")
-    for run in ("threads", "asyncio", "trio")
+    for run in ("threads", "asyncio", "uvloop", "trio")
     for library in LIBRARIES
 ]

@@ -142,8 +142,12 @@ def test_cancelling_a_hedged_call_leaves_nothing(colour, mesh):
     async def main():
         face = colour.faces.AsyncMeshTransport(mesh, transport=wire.cooperative())
         async with colour.library.AsyncClient(transport=face) as client:
-            with anyio.move_on_after(0.05) as scope:
-                await client.get("http://svc/")
+            with anyio.fail_after(10), anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(client.get, "http://svc/")
+                    while wire.begun < 2:
+                        await anyio.sleep(0.005)
+                    scope.cancel()
             return scope.cancelled_caught
 
     assert colour.main(main)

@@ -39,7 +39,7 @@ async def drive(call: Call, exchange: AsyncExchange[ReplyT, ResponseT], clock: C
             if not attempt.passes():
                 await pass_gate(call, attempt, exchange.pool_timeout, clock)
             try:
-                if attempt.fault is None and (exchange.keeps_deadlines or attempt.deadline is None):
+                if attempt.fault is None and (attempt.deadline is None or exchange.keeps_deadlines):
                     reply: ReplyT | None = await exchange.send(call, attempt)
                 else:
                     reply = await send_now(call, attempt, exchange, clock)

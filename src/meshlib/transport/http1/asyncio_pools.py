@@ -71,7 +71,7 @@ class EndpointPool:
         if target.address.startswith("unix://"):
             return await loop.create_unix_connection(make, target.address[7:], ssl=tls, server_hostname=name)
         return await loop.create_connection(
-            make, target.address, target.port, ssl=tls, server_hostname=name, **_eyeballs(target.address)
+            make, target.address, target.port, ssl=tls, server_hostname=name, **_eyeballs(target.address, loop)
         )
 
     def retire(self) -> None:
@@ -145,8 +145,10 @@ async def _connected(loop: asyncio.AbstractEventLoop, target: Target) -> socket.
     raise problem
 
 
-def _eyeballs(address: str) -> dict[str, Any]:
-    """For a name, try its addresses side by side; an IP address has nothing to race."""
+def _eyeballs(address: str, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """For a name, try its addresses side by side; an IP address has nothing to race, and uvloop tries them in turn."""
+    if not isinstance(loop, asyncio.BaseEventLoop):
+        return {}
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, address)
