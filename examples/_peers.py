@@ -11,6 +11,7 @@ def serve(name: str, status: int = 200) -> int:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             self.send_response(status)
