@@ -37,6 +37,7 @@ from meshlib.transport.tls import TlsUnavailable
 __all__ = [
     "AsyncCallExchange",
     "CallExchange",
+    "CommonExchange",
     "Faces",
     "translated",
     "whole",
@@ -101,7 +102,7 @@ class Services(Protocol):
 _TAKES_REPORTS = BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
 
 
-class _Base:
+class CommonExchange:
     """What the two colours of an exchange share."""
 
     _idle_is_config = False
@@ -220,7 +221,7 @@ class _Base:
         """What another exchange, of ``given``, is made of."""
         return given, self.faces, self._targets, self.clock, self._tls, self._http2, self._memory, self._services
 
-    def _give_own(self, branch: _Base) -> None:
+    def _give_own(self, branch: CommonExchange) -> None:
         """What changes from one attempt to the next is each branch's own."""
         branch.call, branch.timeouts = self.call, replace(self.timeouts)
 
@@ -310,7 +311,7 @@ def _note(call: Call) -> dict[str, Any]:
     return {"mesh": call}
 
 
-class CallExchange(_Base):
+class CallExchange(CommonExchange):
     """One call on the blocking path."""
 
     replay: Replay | None = None
@@ -353,7 +354,7 @@ class CallExchange(_Base):
         return self.ready(call, reply) or self.response(call, reply, self.faces.body(self, reply))
 
 
-class AsyncCallExchange(_Base):
+class AsyncCallExchange(CommonExchange):
     """One call on the cooperative path."""
 
     replay: AsyncReplay | None = None

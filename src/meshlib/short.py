@@ -21,7 +21,7 @@ from typing import Any
 from meshlib.clock import wall
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.request import Request
-from meshlib.exchange import AsyncCallExchange, CallExchange, whole
+from meshlib.exchange import AsyncCallExchange, CallExchange, CommonExchange, whole
 from meshlib.outgoing import Short, Split, split_url
 from meshlib.transport.base import Headers, Timeouts, WireResponse
 
@@ -47,7 +47,7 @@ _URLS = 4096
 """URLs whose parts a client remembers."""
 
 
-class ShortExchange(CallExchange):
+class _ShortExchange(CommonExchange):
     """An exchange that hands back what came off the wire."""
 
     def accept(self, call: Call, reply: WireResponse) -> WireResponse:
@@ -68,25 +68,12 @@ class ShortExchange(CallExchange):
         return response
 
 
-class AsyncShortExchange(AsyncCallExchange):
-    """The cooperative twin of ``ShortExchange``."""
+class ShortExchange(_ShortExchange, CallExchange):
+    """On the blocking path."""
 
-    def accept(self, call: Call, reply: WireResponse) -> WireResponse:
-        """The reply itself; whoever drives the exchange makes the response."""
-        self.timeouts.deadline = call.deadline
-        return reply
 
-    def answer(self, call: Call) -> Any:
-        """As ever, and the response knows its request."""
-        response = super().answer(call)
-        response.request = self.request
-        return response
-
-    def response(self, call: Call, reply: WireResponse, body: Any) -> Any:
-        """As ever, and the response knows its request."""
-        response = super().response(call, reply, body)
-        response.request = self.request
-        return response
+class AsyncShortExchange(_ShortExchange, AsyncCallExchange):
+    """On the cooperative path."""
 
 
 class Shortcut:
