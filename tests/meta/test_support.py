@@ -120,11 +120,11 @@ def carried() -> dict[str, str]:
 
 @cache
 def values() -> dict[str, tuple[type, str]]:
-    """Every value of the model, by its name: module, class, field."""
+    """Every value of the model, by its name: module or folder of the model, class, field."""
     found: dict[str, tuple[type, str]] = {}
     for module in pkgutil.iter_modules(meshlib.model.__path__):
         for name, each in vars(importlib.import_module(f"meshlib.model.{module.name}")).items():
-            if isinstance(each, type) and is_dataclass(each) and each.__module__.endswith(f".{module.name}"):
+            if isinstance(each, type) and is_dataclass(each) and module.name in each.__module__.split(".")[2:]:
                 found.update({f"{module.name}.{name}.{field.name}": (each, field.name) for field in fields(each)})
     return found
 
