@@ -14,11 +14,12 @@ import ssl
 from typing import Any
 
 from meshlib.dataplane import router
+from meshlib.dataplane.bound_route import BoundRoute
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.cluster import PreparedCluster
+from meshlib.dataplane.destination import Destination
 from meshlib.dataplane.drivers import blocking, cooperative
 from meshlib.dataplane.policies.rate_limit import Question, Verdict, refusal, unanswered
-from meshlib.dataplane.prepared import BoundRoute, Destination
 from meshlib.dataplane.request import Request
 from meshlib.errors import MeshError
 from meshlib.exchange import AsyncCallExchange, CallExchange, Faces

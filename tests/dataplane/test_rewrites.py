@@ -9,6 +9,7 @@ from meshlib.config.compile.actions import Actions
 from meshlib.config.compile.matches import translate
 from meshlib.config.resources.virtual_service import HTTPMatchRequest, HTTPRoute
 from meshlib.dataplane.reply import bind_rewrite, redirect_reply
+from meshlib.dataplane.rewriting import rewrite
 from meshlib.model.route import Redirect
 from tests.config.test_hosts import obj, service, world
 from tests.dataplane.worlds import request
@@ -98,7 +99,7 @@ def sent(rule, headers=None):
     prepared = world(service("a"), obj("VirtualService", "r", f"{{hosts: [a], http: [{rule}]}}"), service("b"))
     asked = request("GET", "/foo?q=1", {"host": "a", "x-old": "1", **(headers or {})}, host="a")
     bound = prepared.host("a", 80).routes[0]
-    target, pairs = bound.rewrite(asked, bound.destinations[0], prepared._rng)
+    target, pairs = rewrite(bound, asked, bound.destinations[0], prepared._rng)
     found = {}
     for name, value in pairs:
         found.setdefault(name.decode().lower(), []).append(value.decode())
@@ -165,5 +166,5 @@ def test_the_rewritten_authority_is_told_where_the_mesh_says_so():
     rule = "{hosts: [a], http: [{rewrite: {authority: w}, route: [{destination: {host: a}}]}]}"
     prepared = world(service("a"), obj("VirtualService", "r", rule), mesh=mesh)
     bound = prepared.host("a", 80).routes[0]
-    headers = dict(bound.rewrite(request("GET", "/", host="a"), bound.destinations[0], prepared._rng)[1])
+    headers = dict(rewrite(bound, request("GET", "/", host="a"), bound.destinations[0], prepared._rng)[1])
     assert (headers[b"Host"], headers[b"x-forwarded-host"]) == (b"w", b"svc")

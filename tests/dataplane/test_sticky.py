@@ -8,8 +8,9 @@ from collections import Counter
 import httpx
 import pytest
 
+from meshlib.dataplane.bound_route import BoundRoute
+from meshlib.dataplane.destination import Destination
 from meshlib.dataplane.policies.cookie_jar import CookieJar, path_matches
-from meshlib.dataplane.prepared import BoundRoute, Destination
 from meshlib.httpx import MeshTransport
 from meshlib.model.policy import HashKey
 from meshlib.model.route import Forward, Route, RouteMatch, WeightedCluster

@@ -8,8 +8,9 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshlib.dataplane.bound_route import BoundRoute
 from meshlib.dataplane.path_index import PathIndex
-from meshlib.dataplane.prepared import BoundRoute, PreparedHost
+from meshlib.dataplane.prepared import PreparedHost
 from meshlib.model.route import (
     Forward,
     HeaderMatch,

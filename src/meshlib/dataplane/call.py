@@ -29,15 +29,17 @@ from meshlib.dataplane.policies.hedge import Hedging
 from meshlib.dataplane.policies.priorities import NONE, PreviousPriorities
 from meshlib.dataplane.reply import LocalReply
 from meshlib.dataplane.request import Request
+from meshlib.dataplane.rewriting import rewrite
 from meshlib.dataplane.state import EndpointState
 from meshlib.errors import DeadlineExceeded, MeshError, NoHealthyUpstream, Overflow
 from meshlib.model.cluster import Cluster
 from meshlib.model.route import Route, VirtualHost
 
 if TYPE_CHECKING:
+    from meshlib.dataplane.bound_route import BoundRoute
     from meshlib.dataplane.cluster import PreparedCluster
+    from meshlib.dataplane.destination import Destination
     from meshlib.dataplane.policies.rate_limit import RateLimiter
-    from meshlib.dataplane.prepared import BoundRoute, Destination
     from meshlib.dataplane.state import State
 
 __all__ = ["Attempt", "Call", "Injection"]
@@ -389,7 +391,7 @@ class Call:
         marked = destination.changes or self.request.extended
         if self._base_headers is None:
             assert self._bound is not None
-            self.target, base = self._bound.rewrite(self.request, destination, self._rng)
+            self.target, base = rewrite(self._bound, self.request, destination, self._rng)
             cleared = marked and attempt.deadline is not None
             self._base_headers = timeout_headers.without_expected(base) if cleared else base
         base, added = self._base_headers, attempt.headers

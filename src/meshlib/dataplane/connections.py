@@ -12,10 +12,12 @@ import random
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from meshlib.dataplane.bound_route import BoundRoute
 from meshlib.dataplane.call import Attempt, Call
+from meshlib.dataplane.destination import Destination
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.policies.hash_key import Maker, hash_key
-from meshlib.dataplane.prepared import BoundRoute, Destination, Prepared
+from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.router import refuse_unknown
 from meshlib.errors import NoCluster, Overflow

@@ -6,12 +6,13 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from meshlib.dataplane.bound_route import BoundRoute
 from meshlib.dataplane.decision import MATCHES, Decision, DecisionDestination, RuleVerdict, headers_dict
 from meshlib.dataplane.matchers import Clause
 from meshlib.dataplane.path import may_change, normalize_path
 from meshlib.dataplane.policies.fault import possible
 from meshlib.dataplane.policies.hash_key import Maker, hash_key
-from meshlib.dataplane.prepared import BoundRoute, Prepared, PreparedHost
+from meshlib.dataplane.prepared import Prepared, PreparedHost
 from meshlib.dataplane.reply import LocalReply, redirect_reply
 from meshlib.dataplane.request import Request
 from meshlib.dataplane.standing import destination_of

@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from functools import partial
 
+from meshlib.dataplane.bound_route import BoundRoute
 from meshlib.dataplane.call import Call, Injection
+from meshlib.dataplane.destination import Destination
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.path import may_change, normalize_path
 from meshlib.dataplane.policies.fault import inject
 from meshlib.dataplane.policies.hash_key import Maker, hash_key
 from meshlib.dataplane.policies.hedge import Hedging
-from meshlib.dataplane.prepared import BoundRoute, Destination, Prepared, PreparedHost
+from meshlib.dataplane.prepared import Prepared, PreparedHost
 from meshlib.dataplane.reply import abort_reply, direct_reply, fitted, redirect_reply
 from meshlib.dataplane.request import Request
 from meshlib.errors import NoCluster, NoRoute, UnknownHost

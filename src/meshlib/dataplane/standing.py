@@ -11,10 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from meshlib.dataplane.balancing.pick import Level, Picker
+from meshlib.dataplane.bound_route import BoundRoute
 from meshlib.dataplane.cluster import PreparedCluster
 from meshlib.dataplane.decision import DecisionDestination, Sent
-from meshlib.dataplane.prepared import BoundRoute, Destination, Prepared
+from meshlib.dataplane.destination import Destination
+from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import Request
+from meshlib.dataplane.rewriting import rewrite
 from meshlib.dataplane.state import EndpointState
 from meshlib.model.cluster import parse_cluster_name
 from meshlib.model.endpoint import Health
@@ -157,7 +160,7 @@ def _live(cluster: PreparedCluster, picker: Picker, now: float) -> dict[str, Any
 
 
 def _sent(bound: BoundRoute, destination: Destination, request: Request) -> Sent:
-    path, raw = bound.rewrite(request, destination, _UNUSED)
+    path, raw = rewrite(bound, request, destination, _UNUSED)
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in (*raw, *bound.expected())]
     if request.header("x-request-id") is None:
         headers = [pair for pair in headers if pair[0].lower() != "x-request-id"]
