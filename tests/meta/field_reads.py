@@ -275,8 +275,9 @@ class _Module:
             return SPECS if argument is Any or isinstance(argument, typing.TypeVar) else flat(argument)
         if is_dataclass(origin) and isinstance(origin, type):
             self.found.plain.add((origin, name))
-        if (origin, name) in self.found.attributes:
-            return self.found.attributes[origin, name]
+        for owner in origin.__mro__ if isinstance(origin, type) else ():
+            if (owner, name) in self.found.attributes:
+                return self.found.attributes[owner, name]
         return _member(origin, name, each)
 
     def message(self, of: type[BaseModel], name: str, loose: bool) -> Types:
