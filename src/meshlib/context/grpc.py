@@ -24,7 +24,7 @@ from meshlib.context.current import Context, entered
 from meshlib.context.incoming import Incoming
 from meshlib.context.wsgi import Stepwise
 
-__all__ = ["AioServerContext", "ServerContext"]
+__all__ = ["AioServerContext", "ServerContext", "rewrapped"]
 
 _FOR_EVER = 1e8
 """Seconds; gRPC tells a deadline that is so far away where there is none."""
@@ -37,14 +37,7 @@ class _Handlers:
         self._incoming = incoming or Incoming(headers, timeouts={})
 
     def _wrapped(self, handler: Any, details: Any) -> Any:
-        if handler is None:
-            return None
-        for name, make in _MAKERS.items():
-            behaviour = getattr(handler, name)
-            if behaviour is not None:
-                within = self._serving(behaviour, details)
-                return make(within, handler.request_deserializer, handler.response_serializer)
-        return handler
+        return rewrapped(handler, lambda behaviour: self._serving(behaviour, details))
 
     def _serving(self, behaviour: Any, details: Any) -> Callable[..., Any]:
         """The behaviour in its context, as a function of the same kind: gRPC runs each kind in its own way."""
@@ -95,6 +88,17 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "stream_unary": grpc.stream_unary_rpc_method_handler,
     "stream_stream": grpc.stream_stream_rpc_method_handler,
 }
+
+
+def rewrapped(handler: Any, wrap: Callable[[Any], Callable[..., Any]]) -> Any:
+    """A method's handler of the same kind around ``wrap`` of its behaviour; None for a method that nobody offers."""
+    if handler is None:
+        return None
+    for name, make in _MAKERS.items():
+        behaviour = getattr(handler, name)
+        if behaviour is not None:
+            return make(wrap(behaviour), handler.request_deserializer, handler.response_serializer)
+    return handler
 
 
 def _plain(behaviour: Any, context: Callable[[Any], Context]) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["LoadReport", "decode", "report_in"]
+__all__ = ["LoadReport", "decode", "fields", "report_in"]
 
 _HEADER, _BINARY = b"endpoint-load-metrics", b"endpoint-load-metrics-bin"
 _LONGEST = 16_384
@@ -133,19 +133,24 @@ def decode(message: bytes) -> LoadReport:
         ValueError: The message is cut off or malformed.
     """
     report = LoadReport()
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number in _NUMBERS and isinstance(value, bytes) and len(value) == 8:
             _put(report, _NUMBERS[number], struct.unpack("<d", value)[0])
         elif number in _MAPS and isinstance(value, bytes):
-            entry = dict(_fields(value))
+            entry = dict(fields(value))
             key, number_ = entry.get(1, b""), entry.get(2, bytes(8))
             if isinstance(key, bytes) and isinstance(number_, bytes):
                 _put(report, f"{_MAPS[number]}.{key.decode()}", struct.unpack("<d", number_)[0])
     return report
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """(field number, value) of a protobuf message."""
+def fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """(field number, value) of a protobuf message; numbers that are stored in a fixed width stay bytes.
+
+    Raises:
+        ValueError: The message is cut off or malformed.
+        IndexError: It is cut off within a number.
+    """
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)
