@@ -465,6 +465,52 @@ def test_a_pick_that_is_dropped_before_it_was_connected_gives_its_permits_back(r
         work() if run == "threads" else run_in(run, awork)
 
 
+def test_a_pick_that_is_dropped_after_it_was_connected_ends_once(run):
+    with mesh_of(entry(11), telemetry=False) as mesh:
+
+        def work():
+            ended: list[object] = []
+            mesh.observer = Watching(ended)
+            kept, dropped = mesh.pick("db.example", 6379), mesh.pick("db.example", 6379)
+            kept.connected()
+            dropped.connected()
+            circle = [dropped]
+            circle.append(circle)
+            del dropped, circle
+            gc.collect()
+            assert taken(mesh) == [(1, 1, 0)]
+            assert len(mesh.connector.watch) == len(ended) == 1
+            kept.close()
+            del kept
+            gc.collect()
+            assert nothing_taken(mesh)
+            assert len(ended) == 2
+
+        async def awork():
+            work()
+
+        work() if run == "threads" else run_in(run, awork)
+
+
+class Watching:
+    """Notes every call that ends."""
+
+    def __init__(self, ended):
+        self.ended = ended
+
+    def call_started(self, call, now):
+        return self
+
+    def attempt_started(self, attempt, now):
+        pass
+
+    def attempt_ended(self, attempt, outcome, now):
+        pass
+
+    def call_ended(self, call, outcome, now):
+        self.ended.append(call)
+
+
 def test_cancelling_or_failing_at_any_moment_gives_everything_back(run):
     """The task is cancelled after its n-th step; threads have a server that hangs up or stays silent instead."""
     authority = trustme.CA()

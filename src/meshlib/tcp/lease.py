@@ -34,8 +34,8 @@ class Lease:
         max_duration: Seconds after which it is to be closed whatever it does, or None.
 
     Leaving the block ends the lease. An ``OSError`` that leaves it before ``connected`` was called counts against the
-    endpoint as a connection that could not be made; everything else says nothing about it. One that is dropped before
-    it was connected ends as well.
+    endpoint as a connection that could not be made; everything else says nothing about it. One that is dropped ends as
+    well, so keep it as long as its connection.
     """
 
     __slots__ = (
@@ -136,7 +136,7 @@ class Lease:
             self._call.close(self._clock.now())
 
     def __del__(self) -> None:
-        """Somebody let go of it; where a connection stands, the watch keeps it."""
+        """Somebody let go of it, and of the connection that it counted for."""
         if not getattr(self, "_ended", True):
             self.close()
 

@@ -7,6 +7,7 @@ shutting its socket down, which any thread may do: whoever reads from it sees it
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ __all__ = ["Watch"]
 
 
 class Watch:
-    """The connections of one mesh that stand.
+    """The connections of one mesh that stand; it looks at them and keeps none, so that what is dropped ends.
 
     Args:
         clock: The mesh's.
@@ -30,7 +31,7 @@ class Watch:
     def __init__(self, clock: Clock, call_soon: Callable[[Callable[[], Any]], bool]) -> None:
         self.clock = clock
         self._call_soon = call_soon
-        self._open: set[Lease] = set()
+        self._open: dict[int, weakref.ref[Lease]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._at = float("inf")
 
@@ -40,25 +41,25 @@ class Watch:
 
     def add(self, lease: Lease) -> None:
         """From any thread."""
-        self._open.add(lease)
+        self._open[id(lease)] = weakref.ref(lease)
         due = lease.due
         if min(self.clock.now() + self.TOLD_EVERY, due if due is not None else float("inf")) < self._at:
             self._call_soon(self._rearm)
 
     def drop(self, lease: Lease) -> None:
         """From any thread, and from finalizers: takes no lock."""
-        self._open.discard(lease)
+        self._open.pop(id(lease), None)
 
     def close(self) -> None:
         """End every connection."""
-        for lease in self._open.copy():
+        for lease in self._standing():
             lease.expire()
         self._call_soon(self._disarm)
 
     def sweep(self, now: float) -> float | None:
         """End what is over and count the others' bytes; the moment of the next sweep, None while nothing is open."""
         following: float | None = None
-        for lease in self._open.copy():
+        for lease in self._standing():
             due = lease.due
             if due is not None and due <= now:
                 lease.expire()
@@ -67,6 +68,10 @@ class Watch:
             coming = now + self.TOLD_EVERY if due is None else min(due, now + self.TOLD_EVERY)
             following = coming if following is None else min(following, coming)
         return following
+
+    def _standing(self) -> list[Lease]:
+        """Those that stand now; a list is taken of the dict in one step, whatever other threads do."""
+        return [lease for known in list(self._open.values()) if (lease := known()) is not None]
 
     # In the background thread ---------------------------------------------------------------------------------------
 
@@ -78,7 +83,7 @@ class Watch:
 
     def _rearm(self) -> None:
         now = self.clock.now()
-        moments = [now + self.TOLD_EVERY, *(due for lease in self._open.copy() if (due := lease.due) is not None)]
+        moments = [now + self.TOLD_EVERY, *(due for lease in self._standing() if (due := lease.due) is not None)]
         if self._open and min(moments) < self._at:
             self._arm(min(moments))
 
