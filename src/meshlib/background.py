@@ -50,22 +50,32 @@ class Background:
         """The last to let go stops the thread and waits for it, a moment at most."""
         with self._lock:
             self._holders -= 1
-        if not self._holders:
-            self.stop()
+            ended = None if self._holders else self._taken()  # at once: whoever starts next gets a new thread
+        if ended is not None:
+            _stop(*ended)
 
     def stop(self) -> None:
         """Stop the thread, whoever still holds on."""
         with self._lock:
-            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None:
-            return
-        loop.call_soon_threadsafe(loop.stop)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(2.0)
+            ended = self._taken()
+        _stop(*ended)
+
+    def _taken(self) -> tuple[asyncio.AbstractEventLoop | None, threading.Thread | None]:
+        ended = self._loop, self._thread
+        self._loop = self._thread = None
+        return ended
 
     def forget(self) -> None:
         """In a forked child: the parent's thread is not here."""
         self.__init__()  # type: ignore[misc]
+
+
+def _stop(loop: asyncio.AbstractEventLoop | None, thread: threading.Thread | None) -> None:
+    if loop is None:
+        return
+    loop.call_soon_threadsafe(loop.stop)
+    if thread is not None and thread is not threading.current_thread():
+        thread.join(2.0)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import random
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from meshlib import background
 from meshlib.clock import SYSTEM_CLOCK, Clock
 from meshlib.config.feed import Feed, Options
 from meshlib.config.resources import Resource
@@ -49,8 +46,9 @@ from meshlib.providers.base import Provider
 from meshlib.providers.file import FileProvider
 from meshlib.providers.static import StaticProvider
 from meshlib.replay import ReplayMemory
-from meshlib.supervise import ProviderState, supervise
+from meshlib.supervise import ProviderState
 from meshlib.tcp.opens import OpensConnections
+from meshlib.upkeep import Upkeep, prepared_of
 
 if TYPE_CHECKING:
     from meshlib.transport.base import BlockingTransport, CooperativeTransport
@@ -191,14 +189,14 @@ class Mesh(OpensConnections):
         seed = self.rng.getrandbits(64) if self._draws_itself and not worker else seed_of(worker)
         self.state = State(told.health_changed if told is not None else None, Stalls(stall_bound), seed)
         self._lag = LagMonitor(self.state.stalls, told.lagged if told is not None else None)
-        self._checks = HealthChecks(lambda: self.prepared, self.state, clock, self.rng)
+        self._checks = HealthChecks(prepared_of(weakref.ref(self)), self.state, clock, self.rng)
         self.state.wake = self._checks.wake
         self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.is_ready = False
         self._told: set[Problem] = set()
         self._lock = threading.Lock()
         self._published = threading.Condition(self._lock)
-        self._running: Future[None] | None = None
+        self._upkeep: Upkeep | None = None
         self._closed = False
         self.mirrors = Mirrors()
         self.replays = ReplayMemory(replay_buffer, replay_memory)
@@ -227,15 +225,9 @@ class Mesh(OpensConnections):
     def start(self) -> None:
         """Start watching the sources, unless that has been done. Called by the first request."""
         with self._lock:
-            if self._running is None and not self._closed:
-                self._running = background.shared.start(self._in_background)
-
-    async def _in_background(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(supervise(self._providers, self._states, self._feed, self._publish, self.clock))
-            tasks.create_task(self._checks.run())
-            if self._keeps_time:
-                tasks.create_task(self._lag.watch_process())
+            if self._upkeep is None and not self._closed:
+                known = self._providers, self._states, self._feed, self.clock, self._checks, self._lag
+                self._upkeep = Upkeep(self, self._publish, *known, beats=self._keeps_time)
 
     @property
     def _keeps_time(self) -> bool:
@@ -295,7 +287,7 @@ class Mesh(OpensConnections):
         Raises:
             NotReady: None came within ``ready_timeout``, or the mesh is closed.
         """
-        if not self.is_ready or self._running is None:
+        if not self.is_ready or self._upkeep is None:
             self.ready()
 
     def ready(self, hosts: Sequence[str] | None = None, timeout: float | None = None) -> None:
@@ -317,7 +309,7 @@ class Mesh(OpensConnections):
 
     async def await_ready(self) -> None:
         """The cooperative form of ``wait_ready``."""
-        if not self.is_ready or self._running is None:
+        if not self.is_ready or self._upkeep is None:
             await self.aready()
 
     async def aready(self, hosts: Sequence[str] | None = None, timeout: float | None = None) -> None:
@@ -442,10 +434,9 @@ class Mesh(OpensConnections):
     def close(self) -> None:
         """Stop watching, close the connections of threads and all raw ones. Idempotent; takes two seconds at most."""
         with self._lock:
-            running, self._running, self._closed = self._running, None, True
-        if running is not None:
-            running.cancel()
-            background.shared.release()
+            upkeep, self._upkeep, self._closed = self._upkeep, None, True
+        if upkeep is not None:
+            upkeep.stop()
         self._lag.close()
         self.mirrors.close()
         self.close_connections()
@@ -464,7 +455,9 @@ class Mesh(OpensConnections):
         """In a forked child: nothing of the parent runs here; the last good snapshot goes on serving."""
         self._lock = threading.Lock()
         self._published = threading.Condition(self._lock)
-        self._running = None
+        if self._upkeep is not None:
+            self._upkeep.forget()
+        self._upkeep = None
         if self._draws_itself:
             self.rng.seed()  # else all children would draw alike
         self.state.after_fork(self.rng.getrandbits(64))
