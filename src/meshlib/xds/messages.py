@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # generated classes come into being at run time, where no che
     common_fault_pb2: Any
     config_source_pb2: Any
     cors_pb2: Any
+    discovery_pb2: Any
     duration_pb2: Any
     endpoint_components_pb2: Any
     endpoint_pb2: Any
@@ -49,6 +50,7 @@ if TYPE_CHECKING:  # generated classes come into being at run time, where no che
     route_pb2: Any
     router_pb2: Any
     secret_pb2: Any
+    status_pb2: Any
     string_pb2: Any
     struct_pb2: Any
     tls_pb2: Any
@@ -92,9 +94,11 @@ else:
         from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
         from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
         from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+        from envoy.service.discovery.v3 import discovery_pb2
         from envoy.type.matcher.v3 import regex_pb2, string_pb2
         from envoy.type.v3 import percent_pb2, range_pb2
         from google.protobuf import any_pb2, duration_pb2, json_format, message, struct_pb2, wrappers_pb2
+        from google.rpc import status_pb2
         from udpa.type.v1 import typed_struct_pb2 as udpa_typed_struct_pb2
         from xds.type.v3 import typed_struct_pb2
     except ImportError as error:  # pragma: no cover - depends on what is installed
@@ -111,6 +115,7 @@ __all__ = [
     "common_fault_pb2",
     "config_source_pb2",
     "cors_pb2",
+    "discovery_pb2",
     "duration_pb2",
     "endpoint_components_pb2",
     "endpoint_pb2",
@@ -141,6 +146,7 @@ __all__ = [
     "route_pb2",
     "router_pb2",
     "secret_pb2",
+    "status_pb2",
     "string_pb2",
     "struct_pb2",
     "tls_pb2",

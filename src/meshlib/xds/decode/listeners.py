@@ -18,8 +18,21 @@ from meshlib.xds.messages import http_connection_manager_pb2, listener_pb2
 
 __all__ = ["DecodedListener", "Manager", "listener"]
 
+_INBOUND = 1
+"""Envoy ``TrafficDirection``."""
+
 _MANAGER = http_connection_manager_pb2.HttpConnectionManager
-_LISTENER = {"name", "api_listener", "address", "filter_chains", "metadata", "stat_prefix"}
+_LISTENER = {"name", "api_listener", "address", "filter_chains", "default_filter_chain", "metadata", "stat_prefix"}
+_LISTENER |= {"traffic_direction"}
+_SOCKET = {
+    "access_log",
+    "bind_to_port",
+    "continue_on_listener_filters_timeout",
+    "enable_reuse_port",
+    "listener_filters",
+    "listener_filters_timeout",
+}
+"""What concerns a proxy's own socket."""
 _KNOWN = {"route_config", "rds", "http_filters", "common_http_protocol_options"}
 _PATHS = {"normalize_path", "merge_slashes", "path_with_escaped_slashes_action"}
 _PROXY = {
@@ -69,12 +82,14 @@ class DecodedListener:
         manager: What it does with HTTP; None when that is nothing.
         address: Where a server listens, ``""`` for a client's listener.
         port: Its port.
+        inbound: It is for what comes to the workload, not for what it sends.
     """
 
     name: str
     manager: Manager | None
     address: str = ""
     port: int = 0
+    inbound: bool = False
 
 
 def listener(resource: Any, profile: Profile = Profile.HTTP) -> Decoded[DecodedListener]:
@@ -88,7 +103,7 @@ def listener(resource: Any, profile: Profile = Profile.HTTP) -> Decoded[DecodedL
 
 
 def _read(message: Any, at: Place) -> DecodedListener:
-    at.only(message, _LISTENER)
+    at.only(message, _LISTENER | _SOCKET)
     if not message.name:
         at.field("name").error("is empty")
     if message.HasField("api_listener"):
@@ -98,13 +113,16 @@ def _read(message: Any, at: Place) -> DecodedListener:
             place.error("must be an HttpConnectionManager")
         return DecodedListener(message.name, found)
     socket = message.address.socket_address
+    chains = [(chain, at.field("filter_chains", number)) for number, chain in enumerate(message.filter_chains)]
+    chains.append((message.default_filter_chain, at.field("default_filter_chain")))
     managers = (
-        _manager_in(filter_.typed_config, at.field("filter_chains", n).field("filters", m))
-        for n, chain in enumerate(message.filter_chains)
-        for m, filter_ in enumerate(chain.filters)
+        _manager_in(filter_.typed_config, place.field("filters", number))
+        for chain, place in chains
+        for number, filter_ in enumerate(chain.filters)
     )
     manager = next((each for each in managers if each is not None), None)
-    return DecodedListener(message.name, manager, socket.address, socket.port_value)
+    inbound = message.traffic_direction == _INBOUND
+    return DecodedListener(message.name, manager, socket.address, socket.port_value, inbound)
 
 
 def _manager_in(packed: Any, at: Place) -> Manager | None:
