@@ -34,7 +34,7 @@ def keywords(environ: Mapping[str, str]) -> dict[str, Any]:
     for name in ("cluster_domain", "locality", *_SIDECARS, "revision", "worker"):
         if value := environ.get(f"MESHLIB_{name.upper()}") or environ.get(_SIDECARS.get(name, "")):
             found[name] = value
-    for name in ("strict", "telemetry"):
+    for name in ("strict", "telemetry", "grpc_metrics"):
         if value := environ.get(f"MESHLIB_{name.upper()}"):
             if value.lower() not in _BOOLEANS:
                 raise ConfigError(f"MESHLIB_{name.upper()} is {value!r}, neither true nor false")

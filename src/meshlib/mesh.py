@@ -128,6 +128,7 @@ class Mesh(OpensConnections):
         telemetry: False makes neither spans nor metrics; True makes them through OpenTelemetry's API, which costs next
             to nothing while no SDK is configured.
         propagation: Trace context headers: any of ``w3c``, ``b3``, ``b3multi``.
+        grpc_metrics: Count RPCs also by gRPC's own names (``grpc.client.attempt.started`` and kin), besides Istio's.
         stall_bound: Seconds by which an event loop, or the process, may be late; timeouts seen while it is later count
             against no endpoint. 0 counts them all.
         worker: Name of this process among others of its kind, for example ``host-3``: with it the process uses the same
@@ -159,6 +160,7 @@ class Mesh(OpensConnections):
         replay_memory: int = 16 * 1024 * 1024,
         telemetry: bool = True,
         propagation: Sequence[str] = ("w3c",),
+        grpc_metrics: bool = False,
         stall_bound: float = 0.5,
         worker: str = "",
         address: str = "",
@@ -184,7 +186,7 @@ class Mesh(OpensConnections):
         self._ready_timeout = ready_timeout
         settings = None if mesh_config is None else mesh_config_given(mesh_config, strict=strict)
         self._feed = Feed(len(self._providers), Options(self.client, settings, revision))
-        self.observer: Observer | None = _observer(telemetry, propagation, self.client)
+        self.observer: Observer | None = _observer(telemetry, propagation, grpc_metrics, self.client)
         told = self.observer
         seed = self.rng.getrandbits(64) if self._draws_itself and not worker else seed_of(worker)
         self.state = State(told.health_changed if told is not None else None, Stalls(stall_bound), seed)
@@ -527,12 +529,12 @@ def _providers(sources: Sequence[Source], strict: bool) -> list[Provider]:
     return found
 
 
-def _observer(telemetry: bool, propagation: Sequence[str], client: Client) -> Observer | None:
+def _observer(telemetry: bool, propagation: Sequence[str], grpc_metrics: bool, client: Client) -> Observer | None:
     if not telemetry:
         return None
     from meshlib.telemetry.otel import OpenTelemetry
 
-    return OpenTelemetry(client, propagation=propagation)
+    return OpenTelemetry(client, propagation, grpc_metrics=grpc_metrics)
 
 
 def _provider_status(state: ProviderState, now: float) -> dict[str, Any]:

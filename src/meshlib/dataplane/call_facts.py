@@ -17,6 +17,7 @@ from meshlib.dataplane.request import Request
 from meshlib.dataplane.state import EndpointState
 from meshlib.errors import MeshError
 from meshlib.model.cluster import Cluster
+from meshlib.model.grpc_status import grpc_of_http
 from meshlib.model.route import Route, VirtualHost
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["CallFacts", "ErrorT"]
 
 ErrorT = TypeVar("ErrorT", bound=MeshError)
+
+_CANCELLED, _DEADLINE_EXCEEDED = 1, 4
 
 
 class CallFacts:
@@ -54,6 +57,8 @@ class CallFacts:
         error_status: The status that a sidecar would have answered with where we raise; 0 where we do not.
         request_bytes: Counted by the face: body bytes handed to the wire, over all attempts.
         response_bytes: Counted by the face: body bytes handed to the caller.
+        request_messages: Counted by the face of RPCs: messages handed to the wire, over all attempts.
+        response_messages: Counted by the face of RPCs: messages handed to the caller.
         target: Path and query as rewritten, once that has been done.
     """
 
@@ -89,7 +94,9 @@ class CallFacts:
         "outcome",
         "request",
         "request_bytes",
+        "request_messages",
         "response_bytes",
+        "response_messages",
         "started",
         "target",
     )
@@ -118,8 +125,8 @@ class CallFacts:
         self.cookies: tuple[bytes, ...] = ()
         self.outcome: Outcome | None = None
         self.error_status = 0
-        self.request_bytes = 0
-        self.response_bytes = 0
+        self.request_bytes = self.request_messages = 0
+        self.response_bytes = self.response_messages = 0
         self._bound = bound
         self._prepared: PreparedCluster | None = destination.cluster if destination is not None else None
         self._rng = rng
@@ -158,6 +165,20 @@ class CallFacts:
         if self.error_status:
             return self.error_status
         return self.outcome.status if self.outcome is not None else 0
+
+    @property
+    def rpc_status(self) -> int:
+        """The gRPC status that the caller of an RPC gets to see; 1 when it went away first."""
+        if self.error_status:
+            return _DEADLINE_EXCEEDED if self.error_status == 504 else grpc_of_http(self.error_status)
+        if self.outcome is None or self.is_abandoned:
+            return _CANCELLED
+        return self.outcome.rpc_status
+
+    @property
+    def is_abandoned(self) -> bool:
+        """The caller went away before the call was over."""
+        return "DC" in self._flags.split(",")
 
     @property
     def flags(self) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from enum import Enum, IntFlag, auto
 
-from meshlib.model.grpc_status import http_of_grpc
+from meshlib.model.grpc_status import grpc_of_http, http_of_grpc
 
 __all__ = [
     "CONNECTED",
@@ -198,6 +198,17 @@ class Outcome:
     def ok(self) -> bool:
         """An answer below 500 that carries no bad gRPC status."""
         return self.failure is None and self.status < 500 and not self.grpc_status
+
+    @property
+    def rpc_status(self) -> int:
+        """The gRPC status that it is to the caller of an RPC."""
+        if self.grpc_status is not None:
+            return self.grpc_status
+        if self.failure in _TIMEOUTS and self.failure is not Failure.CONNECT_TIMEOUT:
+            return 4
+        if self.failure is Failure.CANCELLED:
+            return 1
+        return 0 if self.status == 200 else grpc_of_http(self.status)
 
     @property
     def is_timeout(self) -> bool:

@@ -19,7 +19,7 @@ from meshlib.dataplane.call import Call
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Workload
 from meshlib.model.snapshot import Client
-from meshlib.telemetry.sdk_readers import HISTOGRAMS, REQUESTS, ledger_of
+from meshlib.telemetry.sdk_readers import COUNTERS, HISTOGRAMS, ledger_of
 from meshlib.telemetry.series import BUCKETS
 
 __all__ = ["IstioMetrics", "destination_labels", "source_labels"]
@@ -29,8 +29,8 @@ _NOBODY = Workload()
 
 
 class _Adds(Protocol):
-    def add(self, duration: float, sent: int, received: int) -> None:
-        """A call that is over."""
+    def add(self, duration: float, sent: int, received: int, asked: int, answered: int) -> None:
+        """A call that is over; see ``series.Tally``."""
         ...
 
 
@@ -47,9 +47,8 @@ class IstioMetrics:
     """Kinds of calls remembered before the memory starts over; what was counted stays."""
 
     def __init__(self, meter: Meter, client: Client, provider: Any = None) -> None:
-        name, unit, description = REQUESTS
-        requests = meter.create_counter(name, unit, description)
-        self._instruments = (requests, *(_histogram(meter, name, unit) for name, (_, unit) in HISTOGRAMS.items()))
+        counters = [meter.create_counter(name, "", description) for name, (_, description) in COUNTERS.items()]
+        self._instruments = (*counters, *(_histogram(meter, name, unit) for name, (_, unit) in HISTOGRAMS.items()))
         changes = "Ejections, circuit breakers and health checks that changed who may be picked"
         self._changes = meter.create_counter("meshlib_health_changes_total", description=changes)
         lag = "How late an event loop was; from the stall bound on, timeouts count against no endpoint"
@@ -62,7 +61,8 @@ class IstioMetrics:
         """Count a call that is over."""
         headers = sum(map(len, chain.from_iterable(call.request.raw_headers)))
         added = self._kind_of(call)
-        added.add((now - call.started) * 1000, call.request_bytes + headers, call.response_bytes)
+        asked, answered = call.request_messages, call.response_messages
+        added.add((now - call.started) * 1000, call.request_bytes + headers, call.response_bytes, asked, answered)
 
     def count_change(self, cluster: str, change: str, scope: str) -> None:
         """An endpoint (``scope`` ``endpoint``), or a cluster as a whole, changed for better or worse."""
@@ -77,7 +77,7 @@ class IstioMetrics:
         attempt, cluster, grpc = call.last_attempt, call.cluster, ""
         workload = attempt.state.endpoint.workload if attempt is not None else _NOBODY
         if call.request.is_grpc:
-            grpc = str((call.outcome.grpc_status if call.outcome is not None else None) or 0)
+            grpc = str(call.rpc_status)
         key = (cluster.name if cluster is not None else call.host.name, id(workload), call.status, call.flags, grpc)
         known = self._kinds.get(key)
         if known is None:
@@ -110,9 +110,11 @@ class _Recorded:
         self._instruments = instruments
         self._labels = labels
 
-    def add(self, duration: float, sent: int, received: int) -> None:
-        requests, *histograms = self._instruments
-        requests.add(1, self._labels)
+    def add(self, duration: float, sent: int, received: int, asked: int, answered: int) -> None:
+        counters, histograms = self._instruments[: len(COUNTERS)], self._instruments[len(COUNTERS) :]
+        for counter, number in zip(counters, (1, asked, answered), strict=True):
+            if number:
+                counter.add(number, self._labels)
         for histogram, value in zip(histograms, (duration, sent, received), strict=True):
             histogram.record(value, self._labels)
 

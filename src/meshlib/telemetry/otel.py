@@ -1,9 +1,10 @@
 """Spans and metrics through OpenTelemetry's API; an application without an SDK pays next to nothing.
 
-One INTERNAL span per call, one CLIENT span per attempt below it, named and attributed by the HTTP semantic conventions;
-the trace context that an attempt sends is its own span's. A call that the sampler will let go unrecorded makes no span
-at all where that can be foreseen (``sampling``); its attempts send one context. Providers may be set at any time,
-before or after the mesh is made. Where httpx itself is instrumented, its span becomes the parent of the call's.
+One INTERNAL span per call, one CLIENT span per attempt below it, named and attributed by the HTTP semantic conventions,
+or by those for RPCs (``rpc_spans``); the trace context that an attempt sends is its own span's. A call that the sampler
+will let go unrecorded makes no span at all where that can be foreseen (``sampling``); its attempts send one context.
+Providers may be set at any time, before or after the mesh is made. Where httpx itself is instrumented, its span becomes
+the parent of the call's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from meshlib.dataplane.events import CallObserver
 from meshlib.dataplane.outcome import Blame, Outcome
 from meshlib.model.snapshot import Client
 from meshlib.telemetry.metrics import IstioMetrics
+from meshlib.telemetry.rpc_metrics import MeteredRpc, RpcMetrics
+from meshlib.telemetry.rpc_spans import WatchedRpc
 from meshlib.telemetry.sampling import Foresight, foresight
 from meshlib.telemetry.tcp_metrics import TcpMetrics, WatchedConnection
 from meshlib.telemetry.trace_context import injector
@@ -38,21 +41,28 @@ class OpenTelemetry:
     Args:
         client: Who calls, for labels.
         propagation: Header formats to send, see ``trace_context``.
+        grpc_metrics: RPCs are also counted by gRPC's own names (``rpc_metrics``).
     """
 
-    def __init__(self, client: Client, propagation: Sequence[str] = ("w3c",)) -> None:
+    def __init__(self, client: Client, propagation: Sequence[str] = ("w3c",), *, grpc_metrics: bool = False) -> None:
         self.inject = injector(propagation)
         self._client = client
         self._tracer: trace.Tracer | None = None
         self._foresight: Foresight | None = None
         self.metrics: IstioMetrics | None = None
         self._connections: TcpMetrics | None = None
+        self._counts_rpcs = grpc_metrics
+        self.rpcs: RpcMetrics | None = None
 
     def call_started(self, call: Call, now: float) -> CallObserver | None:
         """See ``Observer.call_started``; a raw connection is counted and has no span, as behind a sidecar."""
         if call.request.scheme in RAW:
             self._find_meter()
             return WatchedConnection(self._connections) if self._connections is not None else None
+        watching = self._watching(call)
+        return watching if self.rpcs is None or not call.request.is_grpc else MeteredRpc(self.rpcs, call, watching)
+
+    def _watching(self, call: Call) -> CallObserver | None:
         tracer = self._tracer or self._find_tracer()
         counting = self.metrics or self._find_meter()
         parent = trace.get_current_span().get_span_context()
@@ -60,6 +70,8 @@ class OpenTelemetry:
             unrecorded = self._foresight.dropped(parent) if self._foresight is not None else None
             if unrecorded is not None:
                 return _Counted(self, unrecorded)
+            if call.request.is_grpc:
+                return _Counting(self, WatchedRpc(call, tracer, self.inject))
             span = tracer.start_span(f"{call.host.name}:{call.host.port}/*", kind=SpanKind.INTERNAL)
             return _Watched(self, call, tracer, span)
         return _Counted(self, parent) if counting is not None or parent.is_valid else None
@@ -95,6 +107,8 @@ class OpenTelemetry:
             return None
         meter = provider.get_meter("meshlib")
         self._connections = self._connections or TcpMetrics(meter, self._client)
+        if self._counts_rpcs and self.rpcs is None:
+            self.rpcs = RpcMetrics(meter)
         self.metrics = self.metrics or IstioMetrics(meter, self._client, provider)
         return self.metrics
 
@@ -118,6 +132,24 @@ class _Counted:
 
     def call_ended(self, call: Call, outcome: Outcome | None, now: float) -> None:
         """The call is counted."""
+        if self._otel.metrics is not None:
+            self._otel.metrics.record(call, now)
+
+
+class _Counting:
+    """One call that is watched by somebody, and counted."""
+
+    __slots__ = ("_ended", "_otel", "attempt_ended", "attempt_started")
+
+    def __init__(self, otel: OpenTelemetry, inner: CallObserver) -> None:
+        self._otel = otel
+        self._ended = inner.call_ended
+        self.attempt_started = inner.attempt_started
+        self.attempt_ended = inner.attempt_ended
+
+    def call_ended(self, call: Call, outcome: Outcome | None, now: float) -> None:
+        """The call is counted."""
+        self._ended(call, outcome, now)
         if self._otel.metrics is not None:
             self._otel.metrics.record(call, now)
 
@@ -179,9 +211,6 @@ def _attributes(call: Call, attempt: Attempt) -> dict[str, Any]:
         attributes["http.request.method_original"] = request.method
     if attempt.number > 1:
         attributes["http.request.resend_count"] = attempt.number - 1
-    if request.is_grpc:
-        attributes["rpc.system.name"] = "grpc"
-        attributes["rpc.method"] = request.path.lstrip("/")
     return attributes
 
 

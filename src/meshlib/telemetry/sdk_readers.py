@@ -19,9 +19,14 @@ from weakref import WeakKeyDictionary, WeakMethod
 from meshlib.telemetry.ledger import Entry, Ledger
 from meshlib.telemetry.series import BUCKETS, Distribution
 
-__all__ = ["HISTOGRAMS", "REQUESTS", "ledger_of"]
+__all__ = ["COUNTERS", "HISTOGRAMS", "ledger_of"]
 
-REQUESTS = ("istio_requests_total", "", "Requests that are over")
+COUNTERS: dict[str, tuple[str, str]] = {
+    "istio_requests_total": ("count", "Requests that are over"),
+    "istio_request_messages_total": ("asked", "Messages of RPCs that are over, to the server"),
+    "istio_response_messages_total": ("answered", "Messages of RPCs that are over, from the server"),
+}
+"""Metric -> which count of a tally it tells, and its description."""
 HISTOGRAMS: dict[str, tuple[str, str]] = {
     "istio_request_duration_milliseconds": ("duration", "ms"),
     "istio_request_bytes": ("sent", "By"),
@@ -120,16 +125,19 @@ class _Handover:
         changed = self.ledger.differences(reader) if self._delta in (counters, histograms) else []
         counted = changed if counters is self._delta else self.ledger.totals()
         spread = changed if histograms is self._delta else self.ledger.totals()
-        made = [_sum(counted, counters, now)] if counted else []
+        sums = (_sum(name, counted, counters, now) for name in COUNTERS)
+        made = [each for each in sums if each.data.data_points]
         return made + [_histogram(name, spread, histograms, now) for name in HISTOGRAMS if spread]
 
 
-def _sum(entries: Sequence[Entry], temporality: Any, now: int) -> Any:
+def _sum(name: str, entries: Sequence[Entry], temporality: Any, now: int) -> Any:
+    """A counter; where nothing was counted there is no point."""
     from opentelemetry.sdk.metrics.export import Metric, NumberDataPoint, Sum
 
-    points = [NumberDataPoint(dict(labels), since, now, tally.count) for labels, since, tally in entries]
-    name, unit, description = REQUESTS
-    return Metric(name, description, unit, Sum(points, temporality, is_monotonic=True))
+    of, description = COUNTERS[name]
+    counts = [(labels, since, getattr(tally, of)) for labels, since, tally in entries]
+    points = [NumberDataPoint(dict(labels), since, now, count) for labels, since, count in counts if count]
+    return Metric(name, description, "", Sum(points, temporality, is_monotonic=True))
 
 
 def _histogram(name: str, entries: Sequence[Entry], temporality: Any, now: int) -> Any:

@@ -54,12 +54,14 @@ class Tally:
         duration: Milliseconds.
         sent: Bytes of requests, headers included.
         received: Bytes of response bodies.
+        asked: Messages of RPCs, to the server.
+        answered: Messages of RPCs, from the server.
     """
 
-    __slots__ = ("count", "duration", "received", "sent")
+    __slots__ = ("answered", "asked", "count", "duration", "received", "sent")
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.asked = self.answered = 0
         self.duration = Distribution()
         self.sent = Distribution()
         self.received = Distribution()
@@ -67,6 +69,8 @@ class Tally:
     def merge(self, other: Tally) -> None:
         """All calls of another."""
         self.count += other.count
+        self.asked += other.asked
+        self.answered += other.answered
         self.duration.merge(other.duration)
         self.sent.merge(other.sent)
         self.received.merge(other.received)
@@ -88,11 +92,13 @@ class Series:
         self._fresh = Tally()
         self._lock = threading.RLock()
 
-    def add(self, duration: float, sent: int, received: int) -> None:
+    def add(self, duration: float, sent: int, received: int, asked: int = 0, answered: int = 0) -> None:
         """A call that is over; from any thread."""
         with self._lock:
             fresh = self._fresh
             fresh.count += 1
+            fresh.asked += asked
+            fresh.answered += answered
             for values, value in ((fresh.duration, duration), (fresh.sent, sent), (fresh.received, received)):
                 values.counts[bisect_left(BUCKETS, value)] += 1
                 values.sum += value

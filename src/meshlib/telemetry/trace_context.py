@@ -11,7 +11,7 @@ from opentelemetry import baggage, context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace import SpanContext, TraceFlags
 
-__all__ = ["FORMATS", "injector"]
+__all__ = ["FORMATS", "Injector", "injector"]
 
 Pairs = list[tuple[bytes, bytes]]
 Injector = Callable[[SpanContext, Pairs], None]
