@@ -65,7 +65,7 @@ def tell(made, *providers):
 
 
 def in_force(made, kind):
-    return [each.spec for each in made._in_force if each.kind == kind]
+    return [each.spec for each in made.resources if each.kind == kind]
 
 
 def test_an_object_that_turns_bad_does_not_hand_over_to_a_later_source():

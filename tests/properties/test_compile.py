@@ -25,8 +25,10 @@ def in_force(world):
     facts = Facts(
         tuple(r for each in loaded for r in each.resources), tuple(p for each in loaded for p in each.problems)
     )
-    resources, problems = Merge("default").merge([facts])
-    return resources, problems
+    merge = Merge("default", 1)
+    merge.take(0, facts)
+    merge.merge()
+    return merge.resources(), merge.problems
 
 
 def answers(resources, names=()):

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from meshlib.config.compile.universe import Universe
-from meshlib.config.merge import Merge
+from meshlib.config.chained import chained
+from meshlib.config.compile.universe import Universe, View
+from meshlib.config.merge import Change, Merge
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.resources.mesh_config_map import carries_mesh_config, mesh_settings
 from meshlib.config.resources.not_honoured import not_honoured
 from meshlib.model.problem import Problem
-from meshlib.model.snapshot import Client, Snapshot
+from meshlib.model.snapshot import Client, Snapshot, Source
 from meshlib.providers.base import Facts
 
 __all__ = ["Feed", "Options"]
@@ -56,30 +57,63 @@ class Feed:
         self.problems: tuple[Problem, ...] = ()
         self.universe: Universe | None = None
         self.snapshot: Snapshot | None = None
-        self._facts: list[Facts | None] = [None] * providers
-        self._merge = Merge(options.client.namespace)
-        self._in_force: list[Resource[Any]] = []
-        self._not_honoured: tuple[Sequence[Resource[Any]], tuple[Problem, ...]] = ((), ())
+        self._merge = Merge(options.client.namespace, providers)
+        self._view: View | None = None
+        self._sources: tuple[tuple[Source, object], ...] = ()
+        self._not_honoured: tuple[Snapshot | None, tuple[Problem, ...]] = (None, ())
 
     def take(self, provider: int, facts: Facts) -> None:
         """The provider of that number knows this now."""
-        self._facts[provider] = facts
+        self._merge.take(provider, facts)
 
     @property
     def complete(self) -> bool:
         """Whether every provider has said something."""
-        return None not in self._facts
+        return None not in self._merge.facts
+
+    @property
+    def resources(self) -> list[Resource[Any]]:
+        """The objects in force."""
+        return self._merge.resources()
 
     def publish(self) -> Snapshot | None:
-        """The next snapshot, or None when nothing changed."""
-        resources, problems = self._merge.merge(self._facts)
-        self.problems = tuple(problems)
-        if self.snapshot is not None and resources == self._in_force:
+        """The next snapshot, or None when nothing changed.
+
+        A change of endpoints costs what changed, whatever the size of the mesh; any other indexes the kinds anew that
+        it is of.
+        """
+        changes = self._merge.merge()
+        self.problems = self._merge.problems
+        sources = self._given()
+        if self.snapshot is not None and not changes and _same(sources, self._sources, 0):
             return None
-        version = self.snapshot.version + 1 if self.snapshot is not None else 1
-        client, before = self.options.client, self.universe
+        view, same_routing = self._advance(changes)
+        before = self.snapshot
+        same_routing = same_routing and _same(sources, self._sources, 1)
+        self._view, self._sources = view, sources
+        routing = before.routing if before is not None and same_routing else None
+        version = before.version + 1 if before is not None else 1
+        self.snapshot = Snapshot(chained(view, [source for source, _ in sources]), version, routing)
+        return self.snapshot
+
+    def _given(self) -> tuple[tuple[Source, object], ...]:
+        """The compiled views of providers, in their order, each with the identity of its routing."""
+        facts = self._merge.facts
+        return tuple((f.view, f.view if f.routing is None else f.routing) for f in facts if f and f.view is not None)
+
+    def _advance(self, changes: Sequence[Change]) -> tuple[View, bool]:
+        """The view after some changes, and whether routing stayed as it was."""
+        view, before = self._view, self.universe
+        if view is not None and (not changes or (view := view.with_endpoints(changes)) is not None):
+            self.universe = view.universe
+            return view, True
+        self.universe = self._index(before)
+        return self.universe.view(self.options.client), before is not None and self.universe.has_routing_of(before)
+
+    def _index(self, before: Universe | None) -> Universe:
+        resources, client = self._merge.resources(), self.options.client
         mesh = self.options.mesh or _mesh_config(resources)
-        self.universe = Universe(
+        return Universe(
             resources,
             client.namespace,
             client.cluster_domain,
@@ -88,20 +122,21 @@ class Feed:
             cluster=client.cluster,
             revision=self.options.revision,
         )
-        same_routing = before is not None and self.universe.has_routing_of(before)
-        routing = self.snapshot.routing if self.snapshot is not None and same_routing else None
-        self._in_force = resources
-        self.snapshot = Snapshot(self.universe.view(self.options.client), version, routing)
-        return self.snapshot
 
     @property
     def not_honoured(self) -> tuple[Problem, ...]:
         """What the objects in force ask for and do not get; found out when asked, once for each publication."""
-        resources = self._in_force
-        if self._not_honoured[0] is not resources:
-            self._not_honoured = (resources, tuple(problem for each in resources for problem in not_honoured(each)))
+        now = self.snapshot
+        if self._not_honoured[0] is not now:
+            found = tuple(problem for each in self.resources for problem in not_honoured(each))
+            self._not_honoured = (now, found)
         return self._not_honoured[1]
 
 
 def _mesh_config(resources: Sequence[Resource[Any]]) -> MeshConfig | None:
     return next((mesh_settings(each).config for each in resources if carries_mesh_config(each)), None)
+
+
+def _same(these: Sequence[tuple[object, object]], those: Sequence[tuple[object, object]], place: int) -> bool:
+    """Whether two rows hold the same objects at a place of each pair."""
+    return len(these) == len(those) and all(one[place] is other[place] for one, other in zip(these, those, strict=True))

@@ -116,7 +116,7 @@ class PreparedCluster:
 
     def trust(self, fresh: Cluster | None) -> None:
         """Take over the TLS of the same cluster compiled anew; its other settings do not depend on endpoints."""
-        if fresh is not None and fresh.tls != self.cluster.tls:
+        if fresh is not None and fresh is not self.cluster and fresh.tls != self.cluster.tls:
             self.cluster = fresh
 
     def update(self, assignment: Assignment, now: float, rng: random.Random) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.state import ClusterState, State
+from meshlib.model.endpoint import Endpoint
 
 __all__ = ["departed"]
 
@@ -25,13 +26,15 @@ def departed(state: State, prepared: Prepared, now: float) -> set[Address]:
     gone: set[Address] = set()
     for cluster in clusters:
         gone |= _left(cluster)
-    if gone:
-        for cluster in clusters:
-            gone -= _named(cluster)
+    named = {Endpoint(*address).key: address for address in gone}
+    for cluster in clusters if gone else ():
+        gone.difference_update([named[key] for key in named if _is_named(cluster, key)])
     return gone
 
 
 def _left(cluster: ClusterState) -> set[Address]:
+    if not cluster.has_left:
+        return set()
     with cluster.lock:
         left = [each for each in cluster.endpoints.values() if each.left_at is not None and each.target is not None]
         found = {_dialled(each.target) for each in left}
@@ -40,10 +43,10 @@ def _left(cluster: ClusterState) -> set[Address]:
     return found
 
 
-def _named(cluster: ClusterState) -> set[Address]:
+def _is_named(cluster: ClusterState, key: str) -> bool:
     with cluster.lock:
-        here = [each for each in cluster.endpoints.values() if each.left_at is None]
-        return {(each.endpoint.address, each.endpoint.port) for each in here}
+        state = cluster.endpoints.get(key)
+        return state is not None and state.left_at is None
 
 
 def _dialled(target: Any) -> Address:

@@ -148,7 +148,9 @@ class Prepared:
             for name, cluster in self._clusters.items():
                 if cluster is not None:
                     cluster.trust(snapshot.cluster(name))
-                    cluster.update(snapshot.assignment(name), now, self._rng)
+                    assignment = snapshot.assignment(name)
+                    if assignment is not cluster.assignment:
+                        cluster.update(assignment, now, self._rng)
         return self
 
     def after_fork(self) -> None:

@@ -118,6 +118,7 @@ class ClusterState:
         lock: Guards the counters here and those of the endpoints.
         endpoints: Key -> state, those that left within ``KEEP`` included.
         members: Those that discovery names now, in its order.
+        has_left: Some of ``endpoints`` have left.
         active: Attempts under way, their bodies included.
         retries: Retries waiting or under way.
         retry_overflows: Retries that were wanted and not made, because too many were under way.
@@ -143,6 +144,7 @@ class ClusterState:
         "breaker",
         "checking",
         "endpoints",
+        "has_left",
         "health_version",
         "lock",
         "members",
@@ -174,6 +176,7 @@ class ClusterState:
         self.members: list[EndpointState] = []
         self.lock = threading.RLock()
         self.endpoints: dict[str, EndpointState] = {}
+        self.has_left = False
         self.active = 0
         self.retries = 0
         self.retry_overflows = 0
@@ -248,7 +251,8 @@ class ClusterState:
         """The state of each of ``endpoints``, in their order; known ones keep their counters, new ones start empty."""
         with self.lock:
             adopted = [self._adopted(endpoint, now) for endpoint in endpoints]
-            if len(adopted) < len(self.endpoints):
+            self.has_left = len(adopted) < len(self.endpoints)
+            if self.has_left:
                 self._forget({state.key for state in adopted}, now)
             return adopted
 

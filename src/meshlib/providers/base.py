@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from meshlib.config.resources.base import Resource
 from meshlib.model.problem import Problem
+from meshlib.model.snapshot import Source
 
 __all__ = ["Facts", "Provider", "ProviderError"]
 
@@ -16,15 +17,28 @@ __all__ = ["Facts", "Provider", "ProviderError"]
 class Facts:
     """Everything that one provider knows at one moment; never a difference.
 
+    Whole sets are cheap to publish: an object that is the very Python object of before is not looked at again, so keep
+    what did not change (see ``Objects``, which does that) and make only what did anew.
+
     Attributes:
-        resources: Its objects.
+        resources: Its objects: a tuple, or in chunks (``Parts``); never changed once published.
         problems: What it could not read.
         version: For status pages, ``""`` when it has none.
+        view: What it knows in compiled form (hosts, clusters, endpoints), as a control plane of xDS sends it.
+        routing: Identity of all of ``view`` but endpoints: while it stays the same object, only endpoints moved. None
+            says nothing of it.
     """
 
-    resources: tuple[Resource[Any], ...] = ()
+    resources: Sequence[Resource[Any]] = ()
     problems: tuple[Problem, ...] = ()
     version: str = ""
+    view: Source | None = None
+    routing: object | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it knows nothing at all."""
+        return not self.resources and self.view is None
 
 
 class ProviderError(Exception):

@@ -13,38 +13,48 @@ from meshlib.config.resources.base import ObjectMeta, Resource
 from meshlib.config.resources.mesh_config import MeshConfig, ServiceEntryVisibility, Visibility
 from meshlib.config.resources.selectors import LabelSelector, LabelSelectorRequirement, SelectorOperator
 
-__all__ = ["capped_export", "discovered", "selected"]
+__all__ = ["Discovery", "capped_export", "selected"]
 
 _REVISION = "istio.io/rev"
 _NAME = "kubernetes.io/metadata.name"
 _CLUSTER_WIDE = frozenset({"Namespace", "Node"})
 
 
-def discovered(
-    resources: Sequence[Resource[Any]], mesh: MeshConfig, namespace: str, revision: str = ""
-) -> list[Resource[Any]]:
-    """The objects that count.
+class Discovery:
+    """Which objects count.
 
     Args:
-        resources: All of them; kinds that are not modelled are left out.
+        resources: All of them, for the labels of Namespaces.
         mesh: For ``discoverySelectors``: namespaces that none of them selects are invisible.
         namespace: For objects that name none.
         revision: Objects labelled with another ``istio.io/rev`` are left out; ``""`` takes all.
     """
-    known = [r for r in resources if not isinstance(r.spec, dict) and _of_revision(r, revision)]
-    selectors = mesh.discovery_selectors
-    if not selectors:
-        return known
-    spaces = {r.metadata.name: r.metadata for r in known if r.kind == "Namespace"}
-    seen: dict[str, bool] = {}
 
-    def visible(space: str) -> bool:
-        if space not in seen:
-            labels = _labels(spaces.get(space) or ObjectMeta(name=space))
-            seen[space] = any(selected(selector, labels) for selector in selectors)
-        return seen[space]
+    def __init__(
+        self, resources: Sequence[Resource[Any]], mesh: MeshConfig, namespace: str, revision: str = ""
+    ) -> None:
+        self._selectors = mesh.discovery_selectors
+        self._namespace = namespace
+        self._revision = revision
+        self._seen: dict[str, bool] = {}
+        self._spaces: dict[str, ObjectMeta] = {}
+        if self._selectors:
+            known = (each for each in resources if each.kind == "Namespace" and _of_revision(each, revision))
+            self._spaces = {each.metadata.name: each.metadata for each in known if not isinstance(each.spec, dict)}
 
-    return [r for r in known if r.kind in _CLUSTER_WIDE or visible(r.metadata.namespace or namespace)]
+    def covers(self, resource: Resource[Any]) -> bool:
+        """Whether the object counts; one of a kind that is not modelled does not."""
+        if isinstance(resource.spec, dict) or not _of_revision(resource, self._revision):
+            return False
+        if not self._selectors or resource.kind in _CLUSTER_WIDE:
+            return True
+        return self._visible(resource.metadata.namespace or self._namespace)
+
+    def _visible(self, space: str) -> bool:
+        if space not in self._seen:
+            labels = _labels(self._spaces.get(space) or ObjectMeta(name=space))
+            self._seen[space] = any(selected(selector, labels) for selector in self._selectors)
+        return self._seen[space]
 
 
 def _of_revision(resource: Resource[Any], revision: str) -> bool:

@@ -5,7 +5,7 @@ Source: Istio ``core/cluster.go``, ``xds/endpoints``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +30,7 @@ from meshlib.model.informed import PolicyValue
 from meshlib.model.policy import HashKey
 
 if TYPE_CHECKING:
+    from meshlib.config.compile.registry import Key
     from meshlib.config.compile.seen import Seen
     from meshlib.config.compile.universe import Universe
     from meshlib.model.snapshot import Client
@@ -54,6 +55,11 @@ class Parts(NamedTuple):
     rule: Rule | None
     member: str = ""
 
+    @property
+    def key(self) -> Key:
+        """Which service it is: host and namespace."""
+        return (self.service.host, self.service.namespace)
+
 
 class Outbound:
     """Clusters of one client.
@@ -69,6 +75,20 @@ class Outbound:
         self._client = client
         self._labelled = with_topology(client)
         self._seen = seen
+        self._clusters: dict[str, tuple[Key, Cluster]] = {}
+        self._assignments: dict[str, tuple[Key, Assignment]] = {}
+        self._own: list[Service] | None = None
+
+    def keep(self, before: Outbound, affected: Collection[Key]) -> None:
+        """Take over what ``before`` made, but for the services of ``affected`` (host and namespace).
+
+        The services are those of before, and the client, its rules and policies too.
+        """
+        self._own = before._own
+        if any((service.host, service.namespace) in affected for service in self._own or ()):
+            return  # with the caller's own kind, the shares of every locality may have moved
+        self._clusters = {name: made for name, made in before._clusters.copy().items() if made[0] not in affected}
+        self._assignments = {name: made for name, made in before._assignments.copy().items() if made[0] not in affected}
 
     def parts(self, name: str) -> Parts | None:
         """What a cluster is made of; None when host, port or subset do not exist."""
@@ -103,9 +123,17 @@ class Outbound:
     # Clusters -------------------------------------------------------------------------------------------------------
 
     def cluster(self, name: str) -> Cluster | None:
-        """See ``Source.cluster``."""
+        """See ``Source.cluster``; made once."""
+        known = self._clusters.get(name)
+        if known is not None:
+            return known[1]
         parts = self.parts(name)
-        return self._build(parts, self._policy(parts)) if parts is not None else None
+        if parts is None:
+            return None
+        made = self._build(parts, self._policy(parts))
+        if not parts.member:  # of which callers may invent as many as they like
+            self._clusters[name] = (parts.key, made)
+        return made
 
     def _build(self, parts: Parts, policy: EffectivePolicy) -> Cluster:
         service, port, subset, rule, member = parts
@@ -180,10 +208,19 @@ class Outbound:
     # Endpoints ------------------------------------------------------------------------------------------------------
 
     def assignment(self, name: str) -> Assignment:
-        """See ``Source.assignment``."""
+        """See ``Source.assignment``; made once, so that endpoints that did not change are the very same value."""
+        known = self._assignments.get(name)
+        if known is not None:
+            return known[1]
         parts = self.parts(name)
         if parts is None:
             return ()
+        made = self._assign(parts)
+        if not parts.member:
+            self._assignments[name] = (parts.key, made)
+        return made
+
+    def _assign(self, parts: Parts) -> Assignment:
         policy = self._policy(parts)
         found = self.endpoints(parts.service, parts.port)
         endpoints = [endpoint for endpoint in found if not self._misfit(parts, policy, endpoint)]
@@ -196,10 +233,12 @@ class Outbound:
 
         Source: Istio's self-discovery, which names Envoy's ``local_cluster``.
         """
-        own = (s for s in self._universe.registry.services() if s.namespace == self._client.namespace)
-        mine = (s for s in own if s.selector and s.ports and selects(s.selector, self._client.labels))
-        service = min(mine, key=lambda service: (service.created, service.host), default=None)
-        return self._universe.registry.endpoints(service, service.ports[0]) if service is not None else []
+        if self._own is None:
+            own = (s for s in self._universe.registry.services() if s.namespace == self._client.namespace)
+            mine = (s for s in own if s.selector and s.ports and selects(s.selector, self._client.labels))
+            oldest = min(mine, key=lambda service: (service.created, service.host), default=None)
+            self._own = [] if oldest is None else [oldest]
+        return [each for s in self._own for each in self._universe.registry.endpoints(s, s.ports[0])]
 
     def left_out(self, name: str) -> Iterator[tuple[str, str]]:
         """See ``Informed.left_out``: the tests of ``assignment``, with their words."""

@@ -10,10 +10,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 
 from meshlib.config.compile.discovery import capped_export
+from meshlib.config.compile.endpoint_changes import Change, EndpointChanges
 from meshlib.config.compile.endpoints import from_endpoints, from_entry, from_slices
 from meshlib.config.compile.service_objects import created, of_entry, of_kubernetes
 from meshlib.config.compile.services import Port, Service
 from meshlib.config.compile.topology import Topology
+from meshlib.config.compile.workload_index import Workloads
 from meshlib.config.resources.base import ObjectMeta, Resource
 from meshlib.config.resources.kubernetes import PodSpec
 from meshlib.config.resources.mesh_config import MeshConfig
@@ -26,7 +28,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Key = tuple[str, str]
 
-__all__ = ["ENDPOINT_KINDS", "SERVICE_KINDS", "Registry", "age"]
+__all__ = ["ENDPOINT_KINDS", "SERVICE_KINDS", "Key", "Registry", "age"]
 
 ENDPOINT_KINDS = frozenset({"EndpointSlice", "Endpoints", "WorkloadEntry", "Pod", "Node"})
 """Kinds whose change moves endpoints only."""
@@ -63,7 +65,7 @@ class Registry:
         self._wildcards: HostIndex[str] = HostIndex()
         self._addresses: defaultdict[Address, list[Service]] = defaultdict(list)
         self._ranges: defaultdict[Network, list[Service]] = defaultdict(list)
-        self._entries: defaultdict[Key, list[ServiceEntrySpec]] = defaultdict(list)
+        self._entries: dict[Key, list[tuple[str, ServiceEntrySpec]]] = {}
         self._read_services(resources)
         self._read_endpoints(resources)
 
@@ -79,7 +81,8 @@ class Registry:
             export = self._export(resource, namespace)
             for service in of_entry(resource, namespace, export, notes):
                 if self.add(service):
-                    self._entries[service.host, namespace].append(resource.spec)
+                    entry = (resource.metadata.name, resource.spec)
+                    self._entries.setdefault((service.host, namespace), []).append(entry)
 
     def _space(self, namespace: str) -> ObjectMeta:
         return self._spaces.get(namespace) or ObjectMeta(name=namespace)
@@ -161,21 +164,91 @@ class Registry:
         self._topology = Topology(resources, self._mesh.root_namespace, self._cluster)
         self._made: dict[tuple[str, str, int], list[Endpoint]] = {}
         self._known_by: dict[Key, tuple[str, ...]] = {}
-        self._slices: defaultdict[Key, list[Resource[Any]]] = defaultdict(list)
-        self._endpoints: defaultdict[Key, list[Resource[Any]]] = defaultdict(list)
-        self._workloads: defaultdict[str, list[Resource[WorkloadEntrySpec]]] = defaultdict(list)
+        self._slices: dict[Key, tuple[Resource[Any], ...]] = {}
+        self._endpoints: dict[Key, tuple[Resource[Any], ...]] = {}
+        self._workloads = Workloads()
         self._pods: dict[Key, Resource[PodSpec]] = {}
+        workloads: list[tuple[str, Resource[WorkloadEntrySpec]]] = []
         for resource in resources:
             namespace = resource.metadata.namespace or self._namespace
-            if resource.kind == "EndpointSlice":
-                owner = resource.metadata.labels.get("kubernetes.io/service-name", "")
-                self._slices[namespace, owner].append(resource)
-            elif resource.kind == "Endpoints":
-                self._endpoints[namespace, resource.metadata.name].append(resource)
-            elif resource.kind == "WorkloadEntry":
-                self._workloads[namespace].append(resource)
-            elif resource.kind == "Pod":
-                self._pods[namespace, resource.metadata.name] = resource
+            if resource.kind == "WorkloadEntry":
+                workloads.append((namespace, resource))
+            elif resource.kind in ENDPOINT_KINDS:
+                self._put(resource, namespace)
+        self._workloads = Workloads(workloads)
+
+    def _put(self, resource: Resource[Any], namespace: str) -> None:
+        table, key = self._place(resource, namespace)
+        if table is not None:
+            table[key] = (*table.get(key, ()), resource)
+        elif resource.kind == "Pod":
+            self._pods[namespace, resource.metadata.name] = resource
+
+    def _take_away(self, resource: Resource[Any], namespace: str) -> None:
+        table, key = self._place(resource, namespace)
+        if table is None:
+            self._pods.pop((namespace, resource.metadata.name), None)
+            return
+        name = resource.metadata.name
+        table[key] = tuple(each for each in table.get(key, ()) if each.metadata.name != name)
+        if not table[key]:
+            del table[key]
+
+    def _place(
+        self, resource: Resource[Any], namespace: str
+    ) -> tuple[dict[Key, tuple[Resource[Any], ...]] | None, Key]:
+        """Where objects stand by the service that they belong to."""
+        if resource.kind == "EndpointSlice":
+            return self._slices, (namespace, resource.metadata.labels.get("kubernetes.io/service-name", ""))
+        if resource.kind == "Endpoints":
+            return self._endpoints, (namespace, resource.metadata.name)
+        return None, ("", "")
+
+    def with_changes(self, changes: Sequence[Change]) -> tuple[Registry, frozenset[Key]]:
+        """The same services after changes that move endpoints only.
+
+        Returns:
+            The registry, which shares the endpoints of all other services, and host and namespace of those whose
+            endpoints had been made and may be others now.
+        """
+        other, about = copy(self), EndpointChanges(changes, self._namespace)
+        other._slices, other._endpoints, other._pods = self._slices.copy(), self._endpoints.copy(), self._pods.copy()
+        workloads = [change for change in changes if any(each and each.kind == "WorkloadEntry" for each in change)]
+        other._workloads = self._workloads.with_changes([(about.space(b or a), b, a) for b, a in workloads])  # type: ignore[arg-type]
+        for before, after in changes:
+            kind = (before or after).kind  # type: ignore[union-attr]
+            if kind in ("ServiceEntry", "WorkloadEntry"):
+                continue
+            if before is not None:
+                other._take_away(before, about.space(before))
+            if after is not None:
+                other._put(after, about.space(after))
+        other._swap_entries(about.entries)
+        affected = frozenset(
+            key for key in {key[:2] for key in self._made.copy()} if self._concerned(key, about, other)
+        )
+        other._made = {key: made for key, made in self._made.copy().items() if key[:2] not in affected}
+        other._known_by = {key: known for key, known in self._known_by.copy().items() if key not in affected}
+        return other, affected
+
+    def _swap_entries(self, changes: Iterable[Change]) -> None:
+        self._entries = self._entries.copy() if changes else self._entries
+        for before, after in changes:
+            if before is None or after is None:
+                continue
+            namespace, name = before.metadata.namespace or self._namespace, before.metadata.name
+            for host in {host.lower() for host in before.spec.hosts}:
+                known = self._entries.get((host, namespace), [])
+                self._entries[host, namespace] = [(n, after.spec if n == name else spec) for n, spec in known]
+
+    def _concerned(self, key: Key, about: EndpointChanges, other: Registry) -> bool:
+        host, namespace = key
+        service = next((each for each in self.named(host) if each.namespace == namespace), None)
+        if service is None:
+            return True
+        place = (namespace, host.partition(".")[0])
+        slices = (*self._slices.get(place, ()), *other._slices.get(place, ()))
+        return about.concern(service, slices, (*self._endpoints.get(place, ()), *other._endpoints.get(place, ())))
 
     def endpoints(self, service: Service, port: Port) -> list[Endpoint]:
         """The endpoints of a service on one of its ports, the unhealthy included; made once."""
@@ -204,10 +277,11 @@ class Registry:
     def _of_entries(self, service: Service, port: Port) -> Iterator[Endpoint]:
         """From each ServiceEntry that declares the port."""
         namespace = service.namespace
-        for spec in self._entries.get((service.host, namespace), ()):
+        for _, spec in self._entries.get((service.host, namespace), ()):
             if any(declared.number == port.number for declared in spec.ports):
                 pods = [pod for (space, _), pod in self._pods.items() if space == namespace] if service.selector else []
-                workloads = self._workloads.get(namespace, ())
+                selector = spec.workload_selector
+                workloads = self._workloads.of(namespace, selector.labels) if selector is not None else ()
                 yield from from_entry(service, port, spec, workloads, pods, self._topology)
 
     def identities(self, service: Service) -> tuple[str, ...]:

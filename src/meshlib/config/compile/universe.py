@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,14 @@ from meshlib.config.compile import account
 from meshlib.config.compile.client_policies import ClientPolicies
 from meshlib.config.compile.cluster_local import ClusterLocalHosts
 from meshlib.config.compile.destination_rules import DestinationRules, Rule
-from meshlib.config.compile.discovery import discovered
+from meshlib.config.compile.discovery import Discovery
+from meshlib.config.compile.endpoint_changes import Change, moves_endpoints_only
 from meshlib.config.compile.gateway_routes import gateway_routes
 from meshlib.config.compile.host_rules import HostRules, RuleIndex
 from meshlib.config.compile.http_hosts import UNREGISTERED_PORT, HttpHosts
 from meshlib.config.compile.outbound import Outbound, Parts
 from meshlib.config.compile.peer_authentication import PeerAuthentications
-from meshlib.config.compile.registry import ENDPOINT_KINDS, SERVICE_KINDS, Registry
+from meshlib.config.compile.registry import ENDPOINT_KINDS, SERVICE_KINDS, Key, Registry
 from meshlib.config.compile.seen import Seen
 from meshlib.config.compile.services import Resolution, Service
 from meshlib.config.compile.sidecar import Scope, scope_for
@@ -68,7 +70,10 @@ class Universe:
         self.namespace = namespace
         self.cluster = cluster
         self._kinds: dict[str, list[Resource[Any]]] = {}
-        for resource in discovered(resources, self.mesh, namespace, revision):
+        self._moved: frozenset[str] = frozenset()
+        self._swapped: dict[tuple[str | None, str], Resource[Any]] = {}
+        self._discovery = Discovery(resources, self.mesh, namespace, revision)
+        for resource in filter(self._discovery.covers, resources):
             self._kinds.setdefault(resource.kind, []).append(resource)
         old = before if before is not None and before.mesh == self.mesh else None
         self.registry = self._registry(old)
@@ -87,7 +92,14 @@ class Universe:
 
     def _same(self, old: Universe, kinds: Iterable[str]) -> bool:
         """Whether the objects of these kinds are those of ``old``; quick for the very same Python objects."""
-        return all(self._kinds.get(kind) == old._kinds.get(kind) for kind in kinds)
+        return all(kind not in old._moved and self._kinds.get(kind) == old._known(kind) for kind in kinds)
+
+    def _known(self, kind: str) -> list[Resource[Any]] | None:
+        """The objects of a kind, with the ServiceEntries whose endpoints have moved since all were indexed."""
+        found = self._kinds.get(kind)
+        if kind != "ServiceEntry" or found is None or not self._swapped:
+            return found
+        return [self._swapped.get(_name(each), each) for each in found]
 
     def _registry(self, old: Universe | None) -> Registry:
         if old is None or not self._same(old, SERVICE_KINDS):
@@ -125,6 +137,25 @@ class Universe:
         kinds = (self._kinds.keys() | other._kinds.keys()) - ENDPOINT_KINDS
         return self.mesh == other.mesh and self._same(other, kinds)
 
+    def with_endpoints(self, changes: Sequence[Change]) -> tuple[Universe, frozenset[Key]] | None:
+        """The universe after some changes, and host and namespace of the services in use that they are about.
+
+        Returns:
+            None where the changes are about more than endpoints.
+        """
+        if not all(map(moves_endpoints_only, changes)):
+            return None
+        covers = self._discovery.covers
+        seen = [(b if b and covers(b) else None, a if a and covers(a) else None) for b, a in changes]
+        other = copy(self)
+        other.registry, affected = self.registry.with_changes([each for each in seen if any(each)])
+        entries = [after for before, after in seen if before and after and after.kind == "ServiceEntry"]
+        other._swapped = {**self._swapped, **{_name(entry): entry for entry in entries}}
+        other._moved = self._moved | {
+            each.kind for change in seen for each in change if each and each.kind != "ServiceEntry"
+        }
+        return other, affected
+
     def view(self, client: Client) -> View:
         """What ``client`` sees."""
         return View(self, client)
@@ -147,6 +178,16 @@ class View:
         self.unknown = UnknownHosts(self.scope.unknown, self.destination, mesh.tls_defaults)
         self.outbound_policy: OutboundPolicy = self.unknown.policy
         self.path_normalization = path_normalization(mesh)
+
+    def with_endpoints(self, changes: Sequence[Change]) -> View | None:
+        """The view after some changes, which keeps all they do not touch; None where they are about more."""
+        made = self.universe.with_endpoints(changes)
+        if made is None:
+            return None
+        universe, affected = made
+        view = universe.view(self.client)
+        view.outbound.keep(self.outbound, affected)
+        return view
 
     # Hosts ----------------------------------------------------------------------------------------------------------
 
@@ -263,6 +304,10 @@ class View:
             for host in rules.hosts:
                 if self.http.virtual_host(host, port) is not None:
                     yield host, port
+
+
+def _name(resource: Resource[Any]) -> tuple[str | None, str]:
+    return resource.metadata.namespace, resource.metadata.name
 
 
 def path_normalization(mesh: MeshConfig) -> PathNormalization:
