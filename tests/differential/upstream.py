@@ -18,12 +18,14 @@ class Upstream:
         ports: In the order asked for.
         failing: Statuses to answer with, by the value of the request header ``x-case``; taken in turn, the last stays.
         attempts: Every request that carried ``x-case``: case -> attempt counts seen.
+        asked: The same: case -> ports that were asked, in their order.
     """
 
     def __init__(self, count: int) -> None:
         self.ports: list[int] = []
         self.failing: dict[str, list[int]] = {}
         self.attempts: dict[str, list[str]] = {}
+        self.asked: dict[str, list[int]] = {}
         self._loop = asyncio.new_event_loop()
         self._servers: list[asyncio.Server] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -87,6 +89,7 @@ class _Connection(asyncio.Protocol):
         found = dict(pairs)
         status = 200
         if "x-case" in found:
+            self.upstream.asked.setdefault(found["x-case"], []).append(self.port)
             status = self.upstream.status_for(found["x-case"], found.get("x-envoy-attempt-count", ""))
         if status <= 0:
             if status == 0:
