@@ -37,7 +37,8 @@ class Target:
     Attributes:
         address: IP address, DNS name or ``unix:///path`` to dial, whatever host the request names.
         port: Port to dial; 0 for a unix socket.
-        http2: Speak HTTP/2 with prior knowledge, or by ALPN under TLS; else HTTP/1.1.
+        http2: Speak HTTP/2; else HTTP/1.1.
+        http1_too: Under TLS only: offer HTTP/1.1 beside HTTP/2, and speak what the peer chooses (ALPN).
         tls: The context to wrap the connection with, None for plaintext. Compared by identity.
         server_name: TLS server name to send and, unless the context says otherwise, to check.
         settings: Connect timeout, idle time, limits.
@@ -49,11 +50,12 @@ class Target:
     tls: ssl.SSLContext | None = None
     server_name: str = ""
     settings: ConnectionPool = ConnectionPool()
+    http1_too: bool = False
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         """Hash once; every request looks its pool up."""
-        parts = (self.address, self.port, self.http2, self.tls, self.server_name, self.settings)
+        parts = (self.address, self.port, self.http2, self.tls, self.server_name, self.settings, self.http1_too)
         object.__setattr__(self, "_hash", hash(parts))
 
     def __hash__(self) -> int:
@@ -185,7 +187,8 @@ class WireResponse:
         body: A ``Body`` or an ``AsyncBody``.
         http_version: ``b"HTTP/1.1"`` or ``b"HTTP/2"``.
         reason: Reason phrase, empty on HTTP/2.
-        extensions: Further facts for the face: ``network_stream``, ``trailing_headers`` (a callable), ``stream_id``.
+        extensions: Further facts for the face: ``network_stream``, ``stream_id``, and ``trailing_headers``, a list of
+            names and values that is filled when the body has been read.
     """
 
     status: int

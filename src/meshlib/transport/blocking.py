@@ -1,6 +1,6 @@
 """Moves bytes from threads: a pool for each endpoint, made at first use, left alone in a forked child.
 
-HTTP/1.1 goes over our own sockets; HTTP/2, upgrades and CONNECT take httpcore.
+HTTP/1.1 and HTTP/2 go over our own sockets; upgrades, CONNECT and requests with a trace hook take httpcore.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class BlockingPools:
 def _make(target: Target, ours: bool) -> _Pool:
     if ours and not target.http2:
         return BlockingEndpointPool(target)
+    if ours:
+        from meshlib.transport.http2.blocking_pool import BlockingHttp2Pool
+
+        return BlockingHttp2Pool(target)
     from meshlib.transport.kept.blocking import KeptPool
 
     return KeptPool(target)

@@ -1,6 +1,7 @@
 """Moves bytes from tasks: a pool for each endpoint, in the event loop where it was made.
 
-HTTP/1.1 under asyncio takes our own protocol; HTTP/2, trio, upgrades and CONNECT take httpcore.
+HTTP/2, and HTTP/1.1 under asyncio, take our own connections; HTTP/1.1 under trio, upgrades, CONNECT and requests with
+a trace hook take httpcore.
 """
 
 from __future__ import annotations
@@ -116,8 +117,16 @@ def _retire(pools: Pools, addresses: Collection[tuple[str, int]]) -> None:
 
 
 def _make(target: Target, loop: Any, *, ours: bool) -> _Pool:
-    if ours and not target.http2 and isinstance(loop, asyncio.AbstractEventLoop):
-        return EndpointPool(target, loop)
+    if ours and isinstance(loop, asyncio.AbstractEventLoop):
+        if not target.http2:
+            return EndpointPool(target, loop)
+        from meshlib.transport.http2.asyncio_pool import AsyncioHttp2Pool
+
+        return AsyncioHttp2Pool(target, loop)
+    if ours and target.http2:
+        from meshlib.transport.http2.trio_pool import TrioHttp2Pool
+
+        return TrioHttp2Pool(target, loop)
     from meshlib.transport.kept.cooperative import AsyncKeptPool
 
     return AsyncKeptPool(target, loop)

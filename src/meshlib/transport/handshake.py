@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from typing import Any
 
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Target, WireError
 
-__all__ = ["Sessions", "connect_failure"]
+__all__ = ["Sessions", "connect_failure", "sessions_of"]
+
+_naming = threading.Lock()
+"""A context offers the same protocols on all its connections; so they are named just before each is made."""
 
 
 class Sessions:
@@ -22,10 +26,11 @@ class Sessions:
     To asyncio it stands for the context, of which asyncio asks ``wrap_bio`` alone and which has no room for a session.
     """
 
-    __slots__ = ("_context", "_session")
+    __slots__ = ("_context", "_protocols", "_session")
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, protocols: tuple[str, ...] = ("http/1.1",)) -> None:
         self._context = context
+        self._protocols = protocols
         self._session: ssl.SSLSession | None = None
 
     def wrap_bio(
@@ -36,11 +41,23 @@ class Sessions:
         server_hostname: str | None = None,
     ) -> ssl.SSLObject:
         """As ``SSLContext.wrap_bio``."""
-        return self._context.wrap_bio(incoming, outgoing, server_side, server_hostname, self._session)
+        with _naming:
+            self._context.set_alpn_protocols(self._protocols)
+            return self._context.wrap_bio(incoming, outgoing, server_side, server_hostname, self._session)
 
     def wrap_socket(self, sock: socket.socket, server_hostname: str | None) -> ssl.SSLSocket:
         """As ``SSLContext.wrap_socket``; the handshake is made."""
-        return self._context.wrap_socket(sock, server_hostname=server_hostname, session=self._session)
+        with _naming:
+            self._context.set_alpn_protocols(self._protocols)
+            secured = self._context.wrap_socket(
+                sock, server_hostname=server_hostname, session=self._session, do_handshake_on_connect=False
+            )
+        try:
+            secured.do_handshake()
+        except BaseException:
+            secured.close()
+            raise
+        return secured
 
     def learn(self, secured: Any) -> None:
         """An exchange is over on ``secured``, an ``SSLSocket`` or ``SSLObject``: by now a TLS 1.3 ticket has come."""
@@ -51,6 +68,14 @@ class Sessions:
     def forget(self) -> None:
         """A handshake failed: begin anew the next time."""
         self._session = None
+
+
+def sessions_of(target: Target) -> Sessions | None:
+    """For the connections to ``target``, which decides what protocols they offer (ALPN); None for plaintext."""
+    if target.tls is None:
+        return None
+    offered = ("h2", "http/1.1") if target.http1_too else ("h2",) if target.http2 else ("http/1.1",)
+    return Sessions(target.tls, offered)
 
 
 _HUNG_UP = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)

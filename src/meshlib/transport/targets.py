@@ -84,4 +84,5 @@ class Targets:
         port = endpoint.port
         if cluster.discovery is Discovery.ORIGINAL_DST and not port:
             port = call.request.port
-        return Target(endpoint.address, port, wants_http2, context, server_name, cluster.connection_pool)
+        asks = wants_http2 and context is not None and cluster.protocol is Protocol.CALLER
+        return Target(endpoint.address, port, wants_http2, context, server_name, cluster.connection_pool, asks)

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from meshlib.config.resources.base import Duration, Int32, Message, UInt32, numbered, one_of
 from meshlib.config.resources.selectors import WorkloadSelector
-from meshlib.config.resources.support import Approximated, Carried, Ignored
+from meshlib.config.resources.support import Approximated, Ignored
 from meshlib.config.resources.virtual_service import PortSelector
 
 __all__ = [
@@ -189,16 +189,8 @@ class HTTPSettings(Message):
     idle_timeout: Duration | None = None
     h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(*H2UpgradePolicy)] = H2UpgradePolicy.DEFAULT
     use_client_protocol: bool = False
-    max_concurrent_streams: Annotated[
-        Int32,
-        Carried(
-            "the server alone limits the streams of a connection", into="policy.ConnectionPool.max_concurrent_streams"
-        ),
-    ] = 0
-    http2_keep_alive: Annotated[
-        Http2KeepAlive | None,
-        Carried("HTTP/2 connections are not probed yet", into="policy.ConnectionPool.http2_keepalive"),
-    ] = None
+    max_concurrent_streams: Int32 = 0
+    http2_keep_alive: Http2KeepAlive | None = None
 
 
 class ConnectionPoolSettings(Message):

@@ -111,7 +111,8 @@ class Connection:
             raise
         body.trailers = reader.trailers
         version, reason = reader.http_version, reader.reason
-        extensions = {"http_version": version, "reason_phrase": reason, "network_stream": self}
+        extensions: dict[str, Any] = {"http_version": version, "reason_phrase": reason, "network_stream": self}
+        extensions["trailing_headers"] = reader.trailers
         response = WireResponse(reader.status, reader.headers, body, version, reason, extensions)
         if reader.done:
             self._settle(body)

@@ -42,10 +42,18 @@ class Age:
         ours = max(keep_alive - 1.0, 0.5 * keep_alive)
         self._idle = ours if self._idle is None else min(self._idle, ours)
 
+    def is_spent(self, now: float) -> bool:
+        """Whether it has carried its share, or is too old to carry more."""
+        return (self._most is not None and self.served >= self._most) or (self._ends is not None and now >= self._ends)
+
     def rest(self, now: float) -> bool:
         """An exchange is over; whether the connection may carry another."""
         self.served += 1
-        if (self._most is not None and self.served >= self._most) or (self._ends is not None and now >= self._ends):
+        return self.settle(now)
+
+    def settle(self, now: float) -> bool:
+        """Nothing is under way any more; whether the connection may be kept."""
+        if self.is_spent(now):
             return False
         idle_ends = None if self._idle is None else now + self._idle
         self.rests_until = min((end for end in (idle_ends, self._ends) if end is not None), default=None)

@@ -184,7 +184,8 @@ class Connection(asyncio.Protocol):
 
     def _response(self, reader: Reader, body: StreamedBody) -> WireResponse:
         version, reason = reader.http_version, reader.reason
-        extensions = {"http_version": version, "reason_phrase": reason, "network_stream": self}
+        extensions: dict[str, Any] = {"http_version": version, "reason_phrase": reason, "network_stream": self}
+        extensions["trailing_headers"] = reader.trailers
         return WireResponse(reader.status, reader.headers, body, version, reason, extensions)
 
     def _lost(self, exc: Exception | None) -> WireError:

@@ -45,7 +45,7 @@ def pool_options(target: Target) -> dict[str, Any]:
         "max_connections": None,
         "max_keepalive_connections": None if keep_alive else 0,
         "keepalive_expiry": settings.idle_timeout,
-        "http1": not target.http2 or target.tls is not None,
+        "http1": not target.http2 or target.http1_too,
         "http2": target.http2,
     }
 
