@@ -67,7 +67,9 @@ class MeshStatus:
 
     Attributes:
         version: Of the snapshot in force, 0 before the first.
-        providers: One entry each: name, state, version, age in seconds, objects, error.
+        providers: One entry each: ``name``, ``state``, ``version``, ``age`` (seconds since it published), ``silent``
+            (seconds since its last sign of life), ``objects``, ``error``, ``failures``, ``held_empty``; see
+            ``supervise.ProviderState``.
         problems: What is wrong with the configuration now, the worst first, at most ``STATUS_LIMIT``.
         not_honoured: What the objects in force ask for and do not get, at most ``STATUS_LIMIT``.
         totals: How many of both there are.
@@ -195,7 +197,7 @@ class Mesh(OpensConnections):
         self.state.wake = self._checks.wake
         self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.is_ready = False
-        self._told: set[Problem] = set()
+        self._told: tuple[Problem, ...] = ()
         self._lock = threading.Lock()
         self._published = threading.Condition(self._lock)
         self._upkeep: Upkeep | None = None
@@ -249,8 +251,11 @@ class Mesh(OpensConnections):
                 self.prepared.with_endpoints(snapshot, now)
             else:
                 self.prepared = Prepared(snapshot, self.state, now, self.rng)
-            self._log([problem for problem in self._feed.problems if problem not in self._told])
-            self._told = set(self._feed.problems)
+            problems = self._feed.problems
+            if problems is not self._told:
+                known = set(self._told)
+                self._log([problem for problem in problems if problem not in known])
+                self._told = problems
         with self._published:
             self.is_ready = True
             self._published.notify_all()
@@ -539,5 +544,7 @@ def _observer(telemetry: bool, propagation: Sequence[str], grpc_metrics: bool, c
 
 def _provider_status(state: ProviderState, now: float) -> dict[str, Any]:
     plain = asdict(state)
-    published = plain.pop("published_at")
-    return {**plain, "age": None if published is None else round(now - published, 3)}
+    for name, moment in (("age", "published_at"), ("silent", "heard_at")):
+        since = plain.pop(moment)
+        plain[name] = None if since is None else round(now - since, 3)
+    return plain

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshlib.config.chained import chained
-from meshlib.config.compile.universe import Universe, View
+from meshlib.config.compile.universe import ENDPOINT_KINDS, Universe, View
 from meshlib.config.merge import Change, Merge
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
@@ -22,6 +22,8 @@ from meshlib.model.snapshot import Client, Snapshot, Source
 from meshlib.providers.base import Facts
 
 __all__ = ["Feed", "Options"]
+
+_URGENT = ENDPOINT_KINDS | {"ServiceEntry"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,19 @@ class Feed:
         """The provider of that number knows this now."""
         self._merge.take(provider, facts)
 
+    def taken(self, provider: int) -> Facts | None:
+        """What the provider of that number said last; None before its first."""
+        return self._merge.facts[provider]
+
     @property
     def complete(self) -> bool:
         """Whether every provider has said something."""
         return None not in self._merge.facts
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether what waits is about endpoints alone, as far as kinds tell; it need not wait for more."""
+        return self._merge.waiting <= _URGENT and _same(self._given(), self._sources, 1)
 
     @property
     def resources(self) -> list[Resource[Any]]:

@@ -112,6 +112,11 @@ class Merge:
         group, _, _ = resource.api_version.rpartition("/")
         return (group, resource.kind, resource.metadata.namespace or self._namespace, resource.metadata.name)
 
+    @property
+    def waiting(self) -> set[str]:
+        """The kinds of what was taken in and not merged yet."""
+        return {kind for _, kind, _, _ in self._dirty}
+
     # Merging --------------------------------------------------------------------------------------------------------
 
     def merge(self) -> list[Change]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ from meshlib.config.resources.base import Resource
 from meshlib.model.problem import Problem
 from meshlib.model.snapshot import Source
 
-__all__ = ["Facts", "Provider", "ProviderError"]
+__all__ = ["Facts", "Provider", "ProviderError", "Publish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +45,41 @@ class ProviderError(Exception):
     """Trying again cannot mend it: a missing dependency, a refused credential."""
 
 
+class Publish(Protocol):
+    """What a provider is handed to publish by. Call it, and its methods, in the event loop that ``run`` runs in."""
+
+    def __call__(self, facts: Facts, /) -> None:
+        """This is everything that is known now."""
+        ...
+
+    def alive(self) -> None:
+        """The source gave a sign of life without news: a heartbeat, a bookmark, an answer that nothing changed."""
+        ...
+
+    def anew(self) -> None:
+        """The next publication is the first over a new connection: if it is empty, it is not believed at once."""
+        ...
+
+
 class Provider(Protocol):
     """A source of facts about the mesh.
 
     ``run`` publishes everything it knows, again on each change, the empty set included; never a difference. It ends by
-    cancellation. Whatever it raises is shown in ``mesh.status()`` and it is run again after a growing, jittered wait,
-    except after ``ProviderError``.
+    cancellation; where it returns, what it published stays. Whatever it raises is shown in ``mesh.status()`` and it is
+    run again after a growing, jittered wait, except after ``ProviderError``. What it published last stays in force all
+    the while.
+
+    A class that needs nothing but calls may annotate ``publish`` as ``Callable[[Facts], None]``. Two attributes are
+    read where a provider has them:
+
+    - ``silence``: seconds after which a run without a sign of life (a publication, ``publish.alive()``) is broken off
+      and started again, for a peer that vanished without a word. Absent or None: never.
+    - ``empty_lease``: seconds for which an empty answer over a new connection is held at most, 60 when absent; 0
+      believes it at once.
     """
 
     name: str
 
-    async def run(self, publish: Callable[[Facts], None]) -> None:
+    async def run(self, publish: Publish, /) -> None:
         """Publish until cancelled; runs in the mesh's own event loop (asyncio)."""
         ...
