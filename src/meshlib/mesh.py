@@ -7,12 +7,12 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.clock import SYSTEM_CLOCK, Clock
 from meshlib.config.feed import Feed, Options
@@ -54,6 +54,15 @@ if TYPE_CHECKING:
     from meshlib.transport.base import BlockingTransport, CooperativeTransport
 
 __all__ = ["Mesh", "MeshSource", "MeshStatus", "as_mesh"]
+
+
+class Follower(Protocol):
+    """Somebody who keeps connections to endpoints beside the mesh's transports."""
+
+    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
+        """Nobody is to be sent there any more; may not wait, and what runs there runs on."""
+        ...
+
 
 Source = str | Path | Provider | Resource[Any] | Mapping[str, Any]
 _LOG = logging.getLogger("meshlib")
@@ -206,6 +215,7 @@ class Mesh(OpensConnections):
         self.replays = ReplayMemory(replay_buffer, replay_memory)
         self._blocking: BlockingTransport | None = None
         self._cooperative: CooperativeTransport | None = None
+        self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
         _meshes.add(self)
 
     @classmethod
@@ -272,9 +282,18 @@ class Mesh(OpensConnections):
     def _retire(self) -> None:
         """Let go of connections to endpoints that are gone; what runs there runs on."""
         gone = departed(self.state, self.prepared, self.clock.now())
-        for transport in (self._blocking, self._cooperative) if gone else ():
+        for transport in (self._blocking, self._cooperative, *self._followers) if gone else ():
             if transport is not None:
                 transport.retire(gone)
+
+    def follow(self, follower: Follower) -> None:
+        """Tell ``follower``, for as long as it lives, which endpoints it may keep connections to no longer."""
+        self._followers.add(follower)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the sources are watched; not any more once closed, and in a forked child not yet."""
+        return self._upkeep is not None
 
     @property
     def snapshot(self) -> Snapshot:

@@ -36,10 +36,11 @@ def _left(cluster: ClusterState) -> set[Address]:
     if not cluster.has_left:
         return set()
     with cluster.lock:
-        left = [each for each in cluster.endpoints.values() if each.left_at is not None and each.target is not None]
-        found = {_dialled(each.target) for each in left}
+        left = [each for each in cluster.endpoints.values() if each.left_at is not None]
+        found = {_dialled(each.target) for each in left if each.target is not None}
+        found |= {(each.endpoint.address, each.endpoint.port) for each in left if each.carried}
         for each in left:
-            each.target = None
+            each.target, each.carried = None, False
     return found
 
 

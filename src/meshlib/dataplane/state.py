@@ -57,12 +57,14 @@ class EndpointState:
         latency: What is known of its latency, where that decides.
         rank: Seed of a process and the endpoint's rank under it, where a process uses few of very many.
         target: The transport's note of how to reach it; the core does not look inside.
+        carried: Somebody beside the transports keeps connections to it.
     """
 
     __slots__ = (
         "active",
         "added_at",
         "breaker",
+        "carried",
         "checked",
         "consecutive_5xx",
         "consecutive_gateway",
@@ -104,6 +106,7 @@ class EndpointState:
         self.latency: Latency | None = None
         self.rank: tuple[int, int] | None = None
         self.target: tuple[Any, Any, Any] | None = None
+        self.carried = False
 
     def __repr__(self) -> str:
         """For logs and test output."""

@@ -9,3 +9,9 @@
 4. ``outcomes``: status and details of an attempt become the one classification that every policy reads.
 5. ``failures``: what is raised is gRPC's error and ours.
 """
+
+from __future__ import annotations
+
+from meshlib.grpc.channel import MeshChannel, mesh_channel
+
+__all__ = ["MeshChannel", "mesh_channel"]

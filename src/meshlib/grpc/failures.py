@@ -20,7 +20,19 @@ from meshlib.dataplane.call import Call
 from meshlib.dataplane.outcome import Failure, Outcome
 from meshlib.model.grpc_status import grpc_of_http
 
-__all__ = ["CODES", "AioRpcFailure", "RpcFailure", "answered", "broken", "noted", "translated"]
+__all__ = [
+    "CODES",
+    "AioRpcFailure",
+    "RpcFailure",
+    "answered",
+    "broken",
+    "noted",
+    "peer_error",
+    "stopped",
+    "translated",
+    "unreadable",
+    "unwritable",
+]
 
 CODES: dict[int, Any] = {code.value[0]: code for code in grpc.StatusCode}
 """gRPC status number -> grpcio's enumeration; numbers that it does not know are UNKNOWN to it as well."""
@@ -145,7 +157,7 @@ def answered(call: Call, headers: Iterable[tuple[str, str | bytes]] = (), *, aio
     words = reply.body.decode("utf-8", "replace") or next((str(v) for n, v in headers if n == "grpc-message"), "")
     if not status:
         status, words = 13, "the answer that the configuration asks for has no message"
-    kept = tuple(pair for pair in headers if not pair[0].startswith("grpc-"))
+    kept: tuple[Any, ...] = tuple(pair for pair in headers if not pair[0].startswith("grpc-"))
     made = AioRpcFailure() if aio else RpcFailure()
     return _fill(made, status, f"{words} ({call.where()}) [{call.flags}]", call, (kept, ()))
 
@@ -161,6 +173,29 @@ def broken(call: Call, outcome: Outcome, status: int, words: str, *, aio: bool =
         return translated(call.error(errors.ConnectFailure, f"connecting failed: {words}"), call, aio=aio)
     made = AioRpcFailure() if aio else RpcFailure()
     return _fill(made, status, f"{words} ({call.where()}) [{call.flags}]", call)
+
+
+def peer_error(code: Any, words: str, metadata: tuple[Any, Any], *, aio: bool = False) -> Any:
+    """The error of a status that an attempt ended with, in its own words."""
+    return _fill(AioRpcFailure() if aio else RpcFailure(), code.value[0], words, None, metadata)
+
+
+def unreadable(call: Call | None, *, aio: bool = False) -> Any:
+    """The error of a message that the caller's deserializer refuses."""
+    made = AioRpcFailure() if aio else RpcFailure()
+    return _fill(made, 13, "Exception deserializing response!", call)
+
+
+def unwritable(*, aio: bool = False) -> Any:
+    """The error of a message that the caller's serializer refuses."""
+    made = AioRpcFailure() if aio else RpcFailure()
+    return _fill(made, 13, "Exception serializing request!", None)
+
+
+def stopped(call: Call, *, aio: bool = False) -> Any:
+    """The error of an RPC that the caller cancelled."""
+    made = AioRpcFailure() if aio else RpcFailure()
+    return _fill(made, 1, "Locally cancelled by application!", call)
 
 
 def noted(error: Any, call: Call) -> Any:

@@ -1,0 +1,212 @@
+"""What both colours of a mesh channel hold: the mesh, the service, and the ways to endpoints."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+from meshlib.context.current import NOTHING, current
+from meshlib.dataplane import router
+from meshlib.dataplane.bound_route import BoundRoute
+from meshlib.dataplane.call import Attempt, Call
+from meshlib.dataplane.cluster import PreparedCluster
+from meshlib.dataplane.destination import Destination
+from meshlib.dataplane.state import EndpointState
+from meshlib.errors import MeshError
+from meshlib.grpc.credentials import checked_name, credentials_of, is_plaintext, stamp
+from meshlib.grpc.failures import translated
+from meshlib.grpc.rpc import Metadata, request_of_rpc, service_of
+from meshlib.grpc.subchannels import Key, Option, Subchannel, Subchannels, arguments
+from meshlib.mesh import MeshSource, as_mesh
+from meshlib.model.cluster import Cluster, Discovery, Protocol
+from meshlib.model.endpoint import Endpoint
+from meshlib.model.route import Forward, Route, RouteMatch, VirtualHost, WeightedCluster
+from meshlib.rate_limit_service import RateLimitServices
+from meshlib.transport.targets import Targets
+from meshlib.transport.tls import TlsContexts
+
+__all__ = ["Ways"]
+
+_CHECKED_EVERY = 5.0
+"""Seconds after which the files of a cluster's TLS are looked at again."""
+
+
+_CONNECTED = 8
+"""Endpoints of a cluster that are connected to when a caller asks for it before the first RPC."""
+
+
+class _Way(NamedTuple):
+    """A remembered way to an endpoint, good for as long as cluster and authority stay."""
+
+    cluster: Cluster
+    authority: str
+    subchannel: Subchannel
+    stamp: tuple[tuple[str, int], ...]
+    good_until: float
+
+
+class _Held:
+    """The subchannels that one mesh channel holds; let go when it is closed or collected."""
+
+    def __init__(self) -> None:
+        self.each: dict[Subchannel, Subchannels] = {}
+
+    def release(self) -> None:
+        held, self.each = self.each, {}
+        for subchannel, pool in held.items():
+            pool.release(subchannel)
+
+
+class Ways:
+    """Begins calls, and finds the real channel of a picked endpoint.
+
+    Args:
+        target: ``host:port`` of a service, also behind ``dns:///`` or ``xds:///``.
+        mesh: A ``Mesh``, or what ``Mesh`` takes.
+        credentials: The caller's own, for endpoints that the configuration reaches in plaintext.
+        options: Channel arguments for the real channels.
+        aio: Which of gRPC's errors are raised.
+
+    Attributes:
+        opened: Is told of each further subchannel.
+    """
+
+    def __init__(
+        self, target: str, mesh: MeshSource, credentials: Any, options: Sequence[Option] | None, *, aio: bool
+    ) -> None:
+        self.mesh, self.owns_mesh = as_mesh(mesh)
+        self.service = service_of(target, "http" if credentials is None else "https")
+        self.aio = aio
+        self._credentials = credentials
+        self._options = tuple(options or ())
+        self._ways: dict[Any, _Way] = {}
+        self._held = _Held()
+        self._finalizer = weakref.finalize(self, self._held.release)
+        self._finalizer.atexit = False
+        self._straight: BoundRoute | None = None
+        self.opened: Callable[[Subchannel], None] | None = None
+        self.services = RateLimitServices(self.mesh, Targets(TlsContexts()))
+        self.mesh.follow(self)
+
+    def pool(self) -> Subchannels:
+        """The subchannels of the process, or of the running event loop."""
+        raise NotImplementedError
+
+    def begin(self, method: str, metadata: Metadata | None, timeout: float | None, *, repeatable: bool = True) -> Call:
+        """Route an RPC; one to a host that the mesh does not know goes straight there.
+
+        Raises:
+            MeshError: And ``grpc.RpcError``: it has no route.
+        """
+        mesh = self.mesh
+        core = request_of_rpc(self.service, method, metadata, timeout, repeatable=repeatable)
+        context = current()
+        if context is not NOTHING:
+            context.lend(core)
+        now = mesh.clock.now()
+        try:
+            call = router.begin(mesh.prepared, core, now, mesh.rng, mesh.observer)
+        except MeshError as error:
+            raise translated(error, None, aio=self.aio) from None
+        if call is None:
+            bound = self._passthrough(now)
+            host = VirtualHost(self.service.host, self.service.port, (bound.route,))
+            call = Call(core, host, bound, bound.destinations[0], now, mesh.rng)
+        return call
+
+    def subchannel(self, attempt: Attempt, authority: str) -> Subchannel:
+        """The real channel of the picked endpoint, entered for one RPC.
+
+        Raises:
+            TlsUnavailable: The TLS that the configuration asks for cannot be set up.
+        """
+        way = self._ways.get(attempt.state)
+        if (
+            way is None
+            or way.cluster is not attempt.cluster
+            or way.authority != authority
+            or way.subchannel.retired
+            or attempt.started > way.good_until
+        ):
+            way = self._find(attempt, authority, way)
+        while not way.subchannel.enter():
+            way = self._find(attempt, authority, None)
+        return way.subchannel
+
+    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
+        """These endpoints have left the mesh; RPCs under way there run on."""
+        raise NotImplementedError
+
+    def held(self) -> list[Subchannel]:
+        """The real channels that were used, as far as they are open."""
+        return [each for each in list(self._held.each) if not each.retired]
+
+    def connect(self) -> list[Subchannel]:
+        """Real channels to endpoints that the service's rules lead to, a few of each cluster."""
+        now, service = self.mesh.clock.now(), self.service
+        host = self.mesh.prepared.host(service.host, service.port)
+        if host is None:
+            clusters = [self._passthrough(now).destinations[0].cluster]
+        else:
+            clusters = [each.cluster for route in host.routes for each in route.destinations]
+        for cluster in dict.fromkeys(each for each in clusters if each is not None):
+            for state in self._reached(cluster, now):
+                attempt = Attempt(0, state, cluster.cluster, now, None)
+                self._find(attempt, service.authority, self._ways.get(state))
+        return self.held()
+
+    def _reached(self, cluster: PreparedCluster, now: float) -> Sequence[EndpointState]:
+        if cluster.cluster.discovery is Discovery.ORIGINAL_DST:
+            return [cluster.state.dynamic(Endpoint(self.service.host, self.service.port), now)]
+        return cluster.members[:_CONNECTED]
+
+    def release(self) -> None:
+        """Let go of all subchannels."""
+        self._ways = {}
+        self._held.release()
+
+    def _find(self, attempt: Attempt, authority: str, before: _Way | None) -> _Way:
+        cluster, tls = attempt.cluster, attempt.cluster.tls
+        own = not is_plaintext(tls)
+        known = stamp(tls) if own else ()
+        good_until = attempt.started + _CHECKED_EVERY if known else float("inf")
+        fits = before is not None and before.cluster is cluster and before.authority == authority
+        if before is not None and fits and before.stamp == known and not before.subchannel.retired:
+            way = before._replace(good_until=good_until)
+        else:
+            way = _Way(cluster, authority, self._hold(attempt, authority, own, known), known, good_until)
+        attempt.state.carried = True
+        if len(self._ways) > 64:
+            self._ways = {state: each for state, each in self._ways.items() if not each.subchannel.retired}
+        self._ways[attempt.state] = way
+        return way
+
+    def _hold(self, attempt: Attempt, authority: str, own: bool, known: tuple[tuple[str, int], ...]) -> Subchannel:
+        cluster, endpoint = attempt.cluster, attempt.endpoint
+        name = checked_name(cluster.tls, self.service.host) if own else ""
+        credentials = credentials_of(cluster.tls) if own else self._credentials
+        security = (cluster.tls, known) if own else credentials
+        options = (("grpc.default_authority", authority), *arguments(cluster.connection_pool, name, self._options))
+        key = Key(endpoint.address, endpoint.port or self.service.port, authority, security, options)
+        pool = self.pool()
+        held = pool.hold(key, credentials)
+        if held in self._held.each:
+            pool.release(held)
+        self._held.each[held] = pool
+        if self.opened is not None:
+            self.opened(held)
+        return held
+
+    def _passthrough(self, now: float) -> BoundRoute:
+        """The rule of a host that the mesh does not know: whatever its name resolves to."""
+        if self._straight is None:
+            name = "PassthroughCluster"
+            host, port = self.service.host, self.service.port
+            cluster = Cluster(name, host, port, discovery=Discovery.ORIGINAL_DST, protocol=Protocol.HTTP2)
+            prepared = PreparedCluster(cluster, self.mesh.state.cluster(name), (), now, self.mesh.rng)
+            weighted = WeightedCluster(name)
+            action = Forward((weighted,))
+            route = Route("allow_any", RouteMatch(), action)
+            self._straight = BoundRoute(route, (Destination(weighted, route, action, prepared),))
+        return self._straight
