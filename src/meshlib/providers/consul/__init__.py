@@ -1,0 +1,9 @@
+"""Consul as a source of services: its catalogue and health checks, by blocking queries over plain HTTP.
+
+``query`` has the rules of blocking queries, ``watch`` the loop around them, ``catalogue`` one such loop for each
+service, ``services`` what an answer means, ``agent`` what is asked.
+"""
+
+from meshlib.providers.consul.provider import ConsulProvider
+
+__all__ = ["ConsulProvider"]

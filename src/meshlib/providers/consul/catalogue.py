@@ -1,0 +1,242 @@
+"""All services of the catalogue that are wanted, each with a watch of its own, published as one set.
+
+A service that leaves the list is not believed to be gone for that: its own watch says so, and its rules about an
+emptiness hold. Then it stays known, without endpoints, for the lease, so that a restart of its only instance is no
+change of routing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from meshlib.model.problem import Problem, schema_warning
+from meshlib.providers.base import Facts
+from meshlib.providers.consul.agent import Agent, Reading
+from meshlib.providers.consul.services import Naming, datacenter_of, instances, objects
+from meshlib.providers.consul.watch import Watch
+from meshlib.providers.http import TROUBLE
+from meshlib.providers.objects import Objects
+from meshlib.providers.troubles import Troubles
+
+__all__ = ["Catalogue", "Scope"]
+
+_ROUND = 30.0
+"""Seconds in which each service had its turn where there are more services than connections."""
+_SHORTEST = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is watched, and how; see ``ConsulProvider``."""
+
+    datacenters: tuple[str, ...] = ("",)
+    services: tuple[str, ...] = ()
+    tags: frozenset[str] = frozenset()
+    filter: str = ""
+    wait: float = 60.0
+    lease: float = 60.0
+    connections: int = 100
+
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Query parameters for instances."""
+        return [*(("tag", tag) for tag in sorted(self.tags)), *([("filter", self.filter)] if self.filter else [])]
+
+
+@dataclass(slots=True)
+class _Service:
+    """One service of one data centre.
+
+    Attributes:
+        name: Its name.
+        datacenter: As asked for; ``""`` is the agent's own.
+        heard: Its watch has had an answer, or has failed once.
+        listed: The catalogue has it.
+        found: Where its nodes said that they are.
+        unread: Instances that could not be read.
+        empty_since: When its last instance went; None while it has any.
+        task: Its watch.
+    """
+
+    name: str
+    datacenter: str
+    heard: bool = False
+    listed: bool = True
+    found: str = ""
+    unread: tuple[Problem, ...] = ()
+    empty_since: float | None = None
+    task: asyncio.Task[None] | None = None
+
+
+class Catalogue:
+    """Watches until cancelled.
+
+    Args:
+        source: Name of the provider.
+        agent: To ask.
+        naming: How services are called.
+        scope: What is wanted.
+        publish: Gets all that is known, at each change.
+    """
+
+    def __init__(
+        self, source: str, agent: Agent, naming: Naming, scope: Scope, publish: Callable[[Facts], None]
+    ) -> None:
+        self._source = source
+        self._agent = agent
+        self._naming = naming
+        self._scope = scope
+        self._publish_to = publish
+        self._slots = asyncio.Semaphore(scope.connections)
+        self._services: dict[tuple[str, str], _Service] = {}
+        self._objects = Objects(source)
+        self._troubles = Troubles(source)
+        self._unheard = 0
+        self._listed = self._complete = False
+        self._version = 0
+
+    async def run(self) -> None:
+        """Watch; a failure before the first list is the provider's own and raised."""
+        lists = {} if self._scope.services else await self._first_lists()
+        async with asyncio.TaskGroup() as tasks:
+            for datacenter in self._scope.datacenters:
+                if self._scope.services:
+                    self._take_list(tasks, datacenter, dict.fromkeys(self._scope.services, tuple(self._scope.tags)))
+                    continue
+                if datacenter in lists:
+                    self._take_list(tasks, datacenter, lists[datacenter])
+                tasks.create_task(self._list_watch(tasks, datacenter).run())
+            self._listed = True
+            self._publish()
+            await self._sweep()
+
+    # The list of services -------------------------------------------------------------------------------------------
+
+    async def _first_lists(self) -> dict[str, Mapping[str, Any]]:
+        """The lists of the data centres that answer; when none does, that is an error."""
+        asked = [self._agent.services(datacenter) for datacenter in self._scope.datacenters]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        lists: dict[str, Mapping[str, Any]] = {}
+        for datacenter, answer in zip(self._scope.datacenters, answers, strict=True):
+            if isinstance(answer, Reading):
+                lists[datacenter] = answer.value
+            elif not isinstance(answer, TROUBLE) or len(answers) == 1:
+                raise answer
+        if not lists and isinstance(answers[0], BaseException):
+            raise answers[0]
+        return lists
+
+    def _list_watch(self, tasks: asyncio.TaskGroup, datacenter: str) -> Watch:
+        what = f"the list of services{f' of {datacenter}' if datacenter else ''}"
+        return Watch(
+            what,
+            partial(self._agent.services, datacenter),
+            partial(self._take_list, tasks, datacenter),
+            partial(self._tell, what),
+            lambda: self._scope.wait,
+            asyncio.Semaphore(1),
+            None,
+        )
+
+    def _take_list(self, tasks: asyncio.TaskGroup, datacenter: str, names: Mapping[str, Any]) -> None:
+        now = {name for name, tags in names.items() if self._scope.tags <= _texts(tags)}
+        for key in sorted({(datacenter, name) for name in now} - self._services.keys()):
+            service = self._services[key] = _Service(key[1], datacenter)
+            service.task = tasks.create_task(self._service_watch(service).run())
+            self._unheard += 1
+        for (of, name), service in self._services.items():
+            if of == datacenter:
+                service.listed = name in now
+
+    async def _sweep(self) -> None:
+        """Let go of services that are neither listed nor have had an instance for the lease."""
+        while True:
+            await asyncio.sleep(max(0.05, self._scope.lease / 4))
+            ended = monotonic() - self._scope.lease
+            gone = [
+                key
+                for key, service in self._services.items()
+                if not service.listed and service.empty_since is not None and service.empty_since <= ended
+            ]
+            for key in gone:
+                service = self._services.pop(key)
+                if service.task is not None:
+                    service.task.cancel()
+                self._objects.remove(key)
+                self._troubles.tell(_called(service), "")
+            if gone:
+                self._publish()
+
+    # One service ----------------------------------------------------------------------------------------------------
+
+    def _service_watch(self, service: _Service) -> Watch:
+        scope = self._scope
+        return Watch(
+            _called(service),
+            partial(self._agent.instances, service.name, service.datacenter, scope.asked),
+            partial(self._take_instances, service),
+            partial(self._heard, service),
+            self._wait,
+            self._slots,
+            scope.lease,
+        )
+
+    def _wait(self) -> float:
+        """Seconds for which a query may wait: with more services than connections they take turns."""
+        turns = len(self._services) / self._scope.connections
+        return self._scope.wait if turns <= 1 else max(_SHORTEST, min(self._scope.wait, _ROUND / turns))
+
+    def _take_instances(self, service: _Service, answer: list[Any]) -> None:
+        read = instances(answer, self._naming)
+        service.found = datacenter_of(answer) or service.found
+        place, local = service.datacenter or service.found, not service.datacenter
+        values = objects(service.name, self._naming, place, read.usable, local=local)
+        changed = self._objects.put((service.datacenter, service.name), {"kind": "List", "items": values})
+        unread = tuple(schema_warning(f"Service {service.name}", words, self._source) for words in read.problems)
+        changed, service.unread = changed or unread != service.unread, unread
+        if read.registered:
+            service.empty_since = None
+        elif service.empty_since is None:
+            service.empty_since = monotonic()
+        if self._is_first(service) or changed:
+            self._publish()
+
+    def _heard(self, service: _Service, words: str) -> None:
+        first = self._is_first(service)
+        if self._troubles.tell(_called(service), words) or first:
+            self._publish()
+
+    def _is_first(self, service: _Service) -> bool:
+        first, service.heard = not service.heard, True
+        self._unheard -= first
+        return first
+
+    # Publishing -----------------------------------------------------------------------------------------------------
+
+    def _tell(self, what: str, words: str) -> None:
+        if self._troubles.tell(what, words):
+            self._publish()
+
+    def _publish(self) -> None:
+        """All that is known; nothing before every service of the first list has been heard of once."""
+        self._complete = self._complete or (self._listed and not self._unheard)
+        if not self._complete:
+            return
+        self._version += 1
+        facts = self._objects.facts()
+        unread = [problem for service in self._services.values() for problem in service.unread]
+        problems = (*self._troubles.problems(), *facts.problems, *unread)
+        self._publish_to(replace(facts, problems=problems, version=str(self._version)))
+
+
+def _texts(tags: Any) -> set[str]:
+    return {str(tag) for tag in tags} if isinstance(tags, list | tuple) else set()
+
+
+def _called(service: _Service) -> str:
+    return f"{service.name}{f' of {service.datacenter}' if service.datacenter else ''}"
