@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from unittest import mock
 
 import pytest
 
@@ -288,7 +289,8 @@ def test_an_address_that_is_none_is_refused_at_once(url):
 def test_cancelling_the_provider_leaves_no_task_and_no_connection(agent):
     async def scenario():
         published = asyncio.Event()
-        task = asyncio.create_task(ConsulProvider(agent.url, **FAST).run(lambda facts: published.set()))
+        publish = mock.Mock(side_effect=lambda facts: published.set())
+        task = asyncio.create_task(ConsulProvider(agent.url, **FAST).run(publish))
         await asyncio.wait_for(published.wait(), 20)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -9,4 +9,13 @@ from meshlib.providers.file import FileProvider
 from meshlib.providers.objects import Objects
 from meshlib.providers.static import StaticProvider
 
-__all__ = ["ConsulProvider", "Facts", "FileProvider", "Objects", "Provider", "ProviderError", "Publish", "StaticProvider"]
+__all__ = [
+    "ConsulProvider",
+    "Facts",
+    "FileProvider",
+    "Objects",
+    "Provider",
+    "ProviderError",
+    "Publish",
+    "StaticProvider",
+]

@@ -8,14 +8,14 @@ change of routing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Any
 
 from meshlib.model.problem import Problem, schema_warning
-from meshlib.providers.base import Facts
+from meshlib.providers.base import Publish
 from meshlib.providers.consul.agent import Agent, Reading
 from meshlib.providers.consul.services import Naming, datacenter_of, instances, objects
 from meshlib.providers.consul.watch import Watch
@@ -81,12 +81,10 @@ class Catalogue:
         agent: To ask.
         naming: How services are called.
         scope: What is wanted.
-        publish: Gets all that is known, at each change.
+        publish: Gets all that is known, at each change, and each sign of life.
     """
 
-    def __init__(
-        self, source: str, agent: Agent, naming: Naming, scope: Scope, publish: Callable[[Facts], None]
-    ) -> None:
+    def __init__(self, source: str, agent: Agent, naming: Naming, scope: Scope, publish: Publish) -> None:
         self._source = source
         self._agent = agent
         self._naming = naming
@@ -138,6 +136,7 @@ class Catalogue:
             partial(self._agent.services, datacenter),
             partial(self._take_list, tasks, datacenter),
             partial(self._tell, what),
+            self._publish_to.alive,
             lambda: self._scope.wait,
             asyncio.Semaphore(1),
             None,
@@ -181,6 +180,7 @@ class Catalogue:
             partial(self._agent.instances, service.name, service.datacenter, scope.asked),
             partial(self._take_instances, service),
             partial(self._heard, service),
+            self._publish_to.alive,
             self._wait,
             self._slots,
             scope.lease,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from meshlib.providers.base import Facts
+from meshlib.providers.base import Publish
 from meshlib.providers.consul.agent import Agent, Token
 from meshlib.providers.consul.catalogue import Catalogue, Scope
 from meshlib.providers.consul.services import Naming
@@ -110,7 +110,7 @@ class ConsulProvider:
             connections=connections,
         )
 
-    async def run(self, publish: Callable[[Facts], None]) -> None:
+    async def run(self, publish: Publish, /) -> None:
         """See ``Provider.run``."""
         try:
             await Catalogue(self.name, self._agent, self._naming, self._scope, publish).run()

@@ -38,6 +38,7 @@ class Watch:
         read: Asks for it.
         take: Gets each value that differs from the one before.
         tell: Gets what is wrong now, ``""`` when nothing is.
+        alive: Called at each answer.
         wait: Seconds for which a query may wait now.
         slot: Held during each query.
         lease: Seconds for which an emptiness is not believed where Consul lost its history; None believes it at once.
@@ -49,6 +50,7 @@ class Watch:
         read: Read,
         take: Callable[[Any], None],
         tell: Callable[[str], None],
+        alive: Callable[[], None],
         wait: Callable[[], float],
         slot: AbstractAsyncContextManager[Any],
         lease: float | None,
@@ -57,6 +59,7 @@ class Watch:
         self._read = read
         self._take = take
         self._tell = tell
+        self._alive = alive
         self._wait = wait
         self._slot = slot
         self._query = BlockingQuery()
@@ -82,6 +85,7 @@ class Watch:
     async def _once(self) -> None:
         async with self._slot:
             reading = await self._read(index=self._query.index, wait=self._patience())
+        self._alive()
         if self._query.answered(reading.index):
             _LOG.info("%s: the index of Consul fell; asking anew", self._what)
             if self._held is not None:
