@@ -13,5 +13,6 @@
 from __future__ import annotations
 
 from meshlib.grpc.channel import MeshChannel, mesh_channel
+from meshlib.grpc.interceptor import MeshInterceptor
 
-__all__ = ["MeshChannel", "mesh_channel"]
+__all__ = ["MeshChannel", "MeshInterceptor", "mesh_channel"]

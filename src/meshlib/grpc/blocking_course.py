@@ -82,7 +82,14 @@ class BlockingCourse(Course):
 
     def watch(self, real: Any) -> None:
         """See ``Course``."""
-        if not real.add_callback(partial(self.over, real)):
+        if not real.add_callback(partial(self._told, real)):
+            self.over(real)
+
+    def _told(self, real: Any) -> None:
+        """In the thread that brings grpcio's news: initial metadata of a failed attempt may be among those to come."""
+        if real.code().value[0]:
+            _aside.run(partial(self.over, real))
+        else:
             self.over(real)
 
     def end_of(self, real: Any, attempt: Attempt, now: float) -> Outcome:
@@ -90,7 +97,7 @@ class BlockingCourse(Course):
         code, call = real.code(), self.call
         if not code.value[0]:
             if self.sent.kind.endswith("unary"):
-                call.response_bytes += len(real.result()) + FRAME
+                call.response_bytes += (self.weigh(real.result()) or 0) + FRAME
                 call.response_messages += 1
             return OK
         words, initial, trailing = real.details(), real.initial_metadata() or (), real.trailing_metadata() or ()

@@ -243,7 +243,7 @@ class StreamCall(_RunningCall):
                 raise StopIteration from None
             if course.real is real and (course.committed or course.commit(real)):
                 call = course.call
-                call.response_bytes += len(message) + FRAME
+                call.response_bytes += (course.weigh(message) or 0) + FRAME
                 call.response_messages += 1
                 if self._deserialize is None:
                     return message

@@ -55,6 +55,9 @@ class Course:
         cancelled: By the caller.
     """
 
+    weigh: Callable[[Any], int | None] = len
+    """Bytes of a message; None where that is not known."""
+
     def __init__(self, ways: Ways, sent: Sent, begin: Callable[[], Call], source: bytes | KeptMessages) -> None:
         self.ways = ways
         self.sent = sent

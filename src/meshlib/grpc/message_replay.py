@@ -22,13 +22,19 @@ __all__ = ["KeptMessages", "MessageReplay"]
 class KeptMessages:
     """What is kept of a stream.
 
+    Args:
+        request: Is told when the stream can no longer be sent from its beginning.
+        memory: Where kept bytes are counted.
+        weigh: Bytes of a message; one that has None cannot be kept.
+
     Attributes:
         kept: The messages, from the first.
         gone: How many were given out before and are kept no longer.
         ended: The stream has come to its end.
     """
 
-    def __init__(self, request: Request, memory: ReplayMemory) -> None:
+    def __init__(self, request: Request, memory: ReplayMemory, weigh: Callable[[Any], int | None] = len) -> None:
+        self._weigh = weigh
         self.kept: list[bytes] = []
         self.gone = 0
         self.ended = False
@@ -40,9 +46,10 @@ class KeptMessages:
     def keep(self, message: bytes) -> None:
         """One more message was taken."""
         with self._guard:
-            if self._request.replayable and self._memory.take(len(message), self._size):
+            weight = self._weigh(message)
+            if weight is not None and self._request.replayable and self._memory.take(weight, self._size):
                 self.kept.append(message)
-                self._size += len(message)
+                self._size += weight
                 return
             self.release()
             self.gone += len(self.kept) + 1
@@ -69,6 +76,7 @@ class MessageReplay(KeptMessages):
         count: Is told the size of each message that is sent.
         request: Is told when the stream can no longer be sent from its beginning.
         memory: Where kept bytes are counted.
+        weigh: See ``KeptMessages``.
     """
 
     def __init__(
@@ -78,8 +86,9 @@ class MessageReplay(KeptMessages):
         count: Callable[[int], None],
         request: Request,
         memory: ReplayMemory,
+        weigh: Callable[[Any], int | None] = len,
     ) -> None:
-        super().__init__(request, memory)
+        super().__init__(request, memory, weigh)
         self._source = source
         self._serialize = serialize
         self._count = count
@@ -113,7 +122,7 @@ class MessageReplay(KeptMessages):
             return self._counted(message)
 
     def _counted(self, message: bytes) -> bytes:
-        self._count(len(message) + FRAME)
+        self._count((self._weigh(message) or 0) + FRAME)
         return message
 
 

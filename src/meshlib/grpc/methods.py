@@ -22,7 +22,7 @@ from meshlib.grpc.rpc import Metadata, metadata_of
 from meshlib.grpc.unary import Sent, UnaryExchange
 from meshlib.grpc.ways import Ways
 
-__all__ = ["Deserializer", "Serializer", "StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary"]
+__all__ = ["Deserializer", "Serializer", "StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary", "counted"]
 
 Serializer = Callable[[Any], bytes] | None
 Deserializer = Callable[[bytes], Any] | None
@@ -106,7 +106,7 @@ class _Method:
 
         first = begin()
         replay = MessageReplay(
-            iter(requests), self._content, lambda size: _count(calls[0], size), first.request, mesh.replays
+            iter(requests), self._content, lambda size: counted(calls[0], size), first.request, mesh.replays
         )
         pending = [first]
         course = BlockingCourse(self._ways, sent, lambda: pending.pop() if pending else begin(), replay)
@@ -115,7 +115,8 @@ class _Method:
         return course
 
 
-def _count(call: Call, size: int) -> None:
+def counted(call: Call, size: int) -> None:
+    """One more message of that size was sent."""
     call.request_bytes += size
     call.request_messages += 1
 
