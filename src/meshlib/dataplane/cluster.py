@@ -355,6 +355,16 @@ class PreparedCluster:
             return ""
         return breakers.refusal(state, now)
 
+    def breaker_state(self, state: EndpointState | None) -> str | None:
+        """``closed``, ``open`` or ``half-open``, of an endpoint or of the whole cluster; None where it has no breaker.
+
+        One that is open stays so until the first trial goes out, however long ``open_for`` is over.
+        """
+        breakers = self._breakers
+        if breakers is None or (state is None) is not breakers.whole:
+            return None
+        return breakers.phase(state).value
+
     def describe(self) -> str:
         """``3 endpoints of <cluster>, 1 ejected``, for error texts."""
         out = sum(state.ejected_at is not None for state in self._members)

@@ -149,6 +149,12 @@ def _live(cluster: PreparedCluster, picker: Picker, now: float) -> dict[str, Any
         "full": limit is not None and state.active >= limit,
         "panic": picker.panic,
         "breaker": cluster.breaker_words(None, now) or None,
+        "breaker_state": cluster.breaker_state(None),
+        "breakers": {
+            member.key: phase
+            for member in cluster.members
+            if (phase := cluster.breaker_state(member)) not in (None, "closed")
+        },
         "ejected": {
             key: None if until is None or not math.isfinite(now) else round(max(0.0, until - now), 3)
             for key, until in ejected.items()

@@ -20,9 +20,10 @@ def cluster_status(state: ClusterState, cluster: PreparedCluster | None, now: fl
 
     Returns:
         ``name``, ``active``, ``retries``, ``retry_overflows``, ``panic``, ``breaker`` (why the cluster's circuit
-        breaker refuses, or None) and ``endpoints``: ``address``, ``active``, ``ejected``, ``ejected_for`` (seconds
-        until it comes back, or None), ``healthy`` (what active checks say; None without), ``check`` (what the last one
-        saw), ``breaker`` and ``draining``.
+        breaker refuses, or None), ``breaker_state`` (``closed``, ``open``, ``half-open``, or None where there is none)
+        and ``endpoints``: ``address``, ``active``, ``ejected``, ``ejected_for`` (seconds until it comes back, or None),
+        ``healthy`` (what active checks say; None without), ``check`` (what the last one saw), ``breaker``,
+        ``breaker_state`` and ``draining``.
     """
     with state.lock:
         members = [each for each in state.endpoints.values() if each.left_at is None]
@@ -36,6 +37,7 @@ def cluster_status(state: ClusterState, cluster: PreparedCluster | None, now: fl
         **facts,
         "panic": cluster is not None and cluster.picker_at(now).panic,
         "breaker": (cluster.breaker_words(None, now) or None) if cluster is not None else None,
+        "breaker_state": cluster.breaker_state(None) if cluster is not None else None,
         "endpoints": [_endpoint(each, cluster, now) for each in members],
     }
 
@@ -51,5 +53,6 @@ def _endpoint(state: EndpointState, cluster: PreparedCluster | None, now: float)
         "healthy": checked.healthy if checked is not None else None,
         "check": checked.last if checked is not None else "",
         "breaker": (cluster.breaker_words(state, now) or None) if cluster is not None else None,
+        "breaker_state": cluster.breaker_state(state) if cluster is not None else None,
         "draining": state.endpoint.health.name == "DRAINING",
     }

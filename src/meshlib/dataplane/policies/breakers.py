@@ -84,6 +84,11 @@ class Breakers:
         left = f"; trials start in {breaker.until - now:.3g} s" if math.isfinite(now) else ""
         return f"its circuit breaker is open after {breaker.why}{left}"
 
+    def phase(self, state: EndpointState | None) -> Phase:
+        """Where the breaker of an endpoint stands, or with None that of the cluster; one never used is closed."""
+        breaker = self._cluster.breaker if state is None else state.breaker
+        return breaker.phase if breaker is not None else Phase.CLOSED
+
     # Who is shut ----------------------------------------------------------------------------------------------------
 
     def is_due(self, now: float) -> bool:
