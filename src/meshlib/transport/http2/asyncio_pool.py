@@ -41,9 +41,3 @@ class AsyncioHttp2Pool(CooperativeHttp2Pool):
     def fall_back(self, target: Target) -> Http1Pool:
         """See ``CooperativeHttp2Pool.fall_back``."""
         return EndpointPool(target, self._loop)
-
-    async def aclose(self) -> None:
-        """See ``CooperativeHttp2Pool.aclose``; a connection that is being made is made no more."""
-        for task in list(self._tasks):
-            task.cancel()
-        await super().aclose()

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from meshlib.dataplane.outcome import Failure
-from meshlib.transport.base import Headers, Target, WireError, WireRequest, WireResponse
+from meshlib.transport.base import Headers, Target, Timeouts, WireError, WireRequest, WireResponse
 from meshlib.transport.handshake import Sessions
 from meshlib.transport.http1.idle import Age
 from meshlib.transport.http1.writer import wants_continue
@@ -37,8 +37,8 @@ class ThreadStream(Stream):
 
     __slots__ = ("_connection", "woken")
 
-    def __init__(self, connection: Connection, request: WireRequest) -> None:
-        super().__init__(request.timeouts)
+    def __init__(self, connection: Connection, timeouts: Timeouts) -> None:
+        super().__init__(timeouts)
         self._connection = connection
         self.woken = threading.Condition(connection.lock)
         self.wake = self.woken.notify
@@ -71,7 +71,7 @@ class Pool(Protocol):
 
 
 class Connection:
-    """Carries many exchanges at once.
+    """Carries many exchanges at once, from the moment when the peer's settings have come.
 
     Args:
         target: Where it leads.
@@ -96,6 +96,22 @@ class Connection:
 
     # One exchange ---------------------------------------------------------------------------------------------------
 
+    def greet(self, limit: float, timeouts: Timeouts) -> None:
+        """Wait for the peer's settings, as gRPC does: until then nothing is sent on the connection.
+
+        Raises:
+            WireError: They did not come, in time or at all.
+        """
+        session = self.session
+        with self.lock:
+            self._flush()
+            self._wait(
+                ThreadStream(self, timeouts),
+                lambda: session.is_greeted or session.broken is not None,
+                limit,
+                Failure.CONNECT_TIMEOUT,
+            )
+
     def open(self, request: WireRequest, headers: Headers) -> ThreadStream | None:
         """A stream for ``request``, whose headers are on the way; None when there is no room, or no peer any more."""
         with self.lock:
@@ -107,7 +123,7 @@ class Connection:
             if is_done or not session.has_room:
                 self._pool.set_aside(self)
                 return None
-            stream = ThreadStream(self, request)
+            stream = ThreadStream(self, request.timeouts)
             session.open(stream, headers, end=not request.body)
             self.age.served += 1
             self._flush()

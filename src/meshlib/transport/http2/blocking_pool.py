@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from time import monotonic
 
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Headers, Target, Timeouts, WireError, WireRequest, WireResponse
@@ -119,6 +120,8 @@ class BlockingHttp2Pool:
         return error.failure is Failure.DEADLINE or (error.failure is Failure.CONNECT_TIMEOUT and hasty)
 
     def _connect(self, timeouts: Timeouts) -> Connection | None:
+        limit, _ = connect_limit(self._target, timeouts)
+        ends = monotonic() + limit
         sock = dial(self._target, timeouts, self._sessions)
         if self._target.http1_too and getattr(sock, "selected_alpn_protocol", lambda: None)() != "h2":
             sock.close()
@@ -126,7 +129,11 @@ class BlockingHttp2Pool:
             return None
         connection = Connection(self._target, sock, self, self._sessions)
         connection.is_retired = self._is_retired
-        self.put(connection)
+        try:
+            connection.greet(max(0.0, ends - monotonic()), timeouts)
+        except BaseException:
+            connection.abort()
+            raise
         return connection
 
     def retire(self) -> None:

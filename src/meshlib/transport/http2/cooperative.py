@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Any
 
+import anyio
+
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Target, WireError, WireRequest, WireResponse
 from meshlib.transport.handshake import Sessions
@@ -79,12 +81,15 @@ class Shelving(ABC):
 
 
 class CooperativeConnection(ABC):
-    """Carries many exchanges at once.
+    """Carries many exchanges at once, from the moment when the peer's settings have come.
 
     Args:
         target: Where it leads.
         pool: Is told of room, and of the end.
         sessions: Where the TLS session is remembered for the next connection; None for plaintext.
+
+    Attributes:
+        greeted: Set when the peer's settings have come, or the connection is gone.
     """
 
     def __init__(self, target: Target, pool: Shelving, sessions: Sessions | None) -> None:
@@ -92,6 +97,7 @@ class CooperativeConnection(ABC):
         self.is_shelved = False
         self.age = Age(target.settings, now)
         self.is_retired = self._is_gone = False
+        self.greeted = anyio.Event()
         self._pool = pool
         self._sessions = sessions
         self.session = Session(target.settings.max_concurrent_streams, now, self._left)
@@ -203,7 +209,8 @@ class CooperativeConnection(ABC):
             self.send_now()
             self.hang_up()
             return
-        self.keepalive.answered(now)
+        if self.keepalive.answered(now):
+            self.plan()
         self.flush()
 
     def ended(self, why: str = "") -> None:
@@ -217,6 +224,7 @@ class CooperativeConnection(ABC):
             self._is_gone = True
             self._pool.forget(self)
             self.cut()
+            self.greeted.set()
             self.session.fail(Failure.CLOSED, "the connection was closed")
 
     def retire(self) -> None:
@@ -243,6 +251,8 @@ class CooperativeConnection(ABC):
     def _left(self) -> None:
         """There is room again, or nothing left to do."""
         session = self.session
+        if session.is_greeted:
+            self.greeted.set()
         if session.streams:
             if not self.is_retired:
                 self._pool.put(self)

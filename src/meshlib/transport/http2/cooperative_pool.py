@@ -39,6 +39,7 @@ class _Making:
 
     def __init__(self) -> None:
         self.over = anyio.Event()
+        self.scope = anyio.CancelScope()
         self.error: WireError | None = WireError(Failure.CONNECT, "the connection was given up", sent=False)
         self.made: CooperativeConnection | None = None
 
@@ -92,6 +93,9 @@ class CooperativeHttp2Pool(Shelving):
     async def aclose(self) -> None:
         """Close every connection, those that carry exchanges included."""
         self._is_retired = True
+        if self._making is not None:
+            self._making.scope.cancel()
+            await self._making.over.wait()
         for connection in list(self._shelf.all):
             connection.hang_up()
         if self._http1 is not None:
@@ -118,16 +122,18 @@ class CooperativeHttp2Pool(Shelving):
         making = self._making
         assert making is not None
         try:
-            await self._connect(making)
+            with making.scope:
+                await self._connect(making)
         finally:
             self._making = None
             making.over.set()
 
     async def _connect(self, making: _Making) -> None:
-        limit = self.target.settings.connect_timeout
+        limit, connection = self.target.settings.connect_timeout, None
         try:
             with anyio.fail_after(limit):
                 connection = await self.dial()
+                await self._made(making, connection)
         except TimeoutError:
             making.error = WireError(Failure.CONNECT_TIMEOUT, f"no connection within {limit:.3g} s", sent=False)
         except OSError as error:
@@ -139,16 +145,19 @@ class CooperativeHttp2Pool(Shelving):
             making.error = WireError(Failure.LOCAL, f"{type(error).__name__}: {error}", sent=False)
         else:
             making.error = None
-            self._made(making, connection)
+        finally:
+            if connection is not None and making.error is not None:
+                connection.hang_up()
 
-    def _made(self, making: _Making, connection: CooperativeConnection) -> None:
+    async def _made(self, making: _Making, connection: CooperativeConnection) -> None:
+        """It stands; it is of use once the peer's settings have come, as for gRPC: until then nothing is sent on it."""
         if self.target.http1_too and _protocol(connection) != "h2":
             connection.hang_up()
             self._http1 = self.fall_back(replace(self.target, http2=False, http1_too=False))
             return
         making.made = connection
         connection.is_retired = self._is_retired
-        self._shelf.put(connection)
+        await connection.greeted.wait()
 
     # What each event loop does in its own way -------------------------------------------------------------------------
 

@@ -42,8 +42,10 @@ class Keepalive:
         self.due = now + self._timeout
         return True
 
-    def answered(self, now: float) -> None:
-        """Something came: if it was the answer to the PING, the next one is due an interval later."""
-        if self.due is not None and self._asked and not self._session.pinged:
-            self._asked = False
-            self.due = now + self._interval
+    def answered(self, now: float) -> bool:
+        """Something came; whether it was the answer to the PING: then the next one is due an interval later."""
+        if self._session.pinged or not self._asked:
+            return False
+        self._asked = False
+        self.due = now + self._interval
+        return True

@@ -36,9 +36,6 @@ from meshlib.transport.http2.wire import SHARED_WINDOW, WINDOW, begun, name, pla
 
 __all__ = ["Session"]
 
-_UNTOLD = 100
-"""Streams that a peer is taken to allow before it says how many; no peer should allow fewer (RFC 9113)."""
-
 _MANY = 2000
 """Pieces of a body that wait one by one; more are joined, so that small pieces cost no more than they weigh."""
 
@@ -57,6 +54,7 @@ class Session:
         streams: Those under way, by number.
         going: What the peer's GOAWAY said; then no stream can be opened.
         broken: What ended the connection.
+        is_greeted: The peer's settings have come, so that it speaks HTTP/2, and how many streams it allows is known.
         pinged: A PING waits for its answer.
     """
 
@@ -64,10 +62,10 @@ class Session:
         self.streams: dict[int, Stream] = {}
         self.going: GoAway | None = None
         self.broken: WireError | None = None
-        self.pinged = False
+        self.is_greeted = self.pinged = False
         self._most = most
         self._left = left
-        self._limit = _UNTOLD if most is None else min(_UNTOLD, most)
+        self._limit = 0
         self._newest = self._flushed = 0
         self._owed = 0
         self._frames = Frames(now)
@@ -83,7 +81,7 @@ class Session:
     @property
     def is_closed_to_all(self) -> bool:
         """No stream will be possible ever again."""
-        return self._limit == 0 or self.going is not None
+        return (self._limit == 0 and self.is_greeted) or self.going is not None
 
     def check(self) -> None:
         """Raise why a connection that was just made is of no use.
@@ -91,10 +89,10 @@ class Session:
         Raises:
             WireError: It is gone already, or the peer takes no streams; nothing was sent.
         """
-        if self.broken is not None:
-            raise WireError(self.broken.failure, str(self.broken), sent=False)
         if self.is_closed_to_all:
             raise WireError(Failure.REFUSED_STREAM, "the peer takes no streams", sent=False)
+        if self.broken is not None:
+            raise WireError(self.broken.failure, str(self.broken), sent=False)
 
     def window(self, stream: Stream) -> int:
         """Bytes of a body that may be sent now."""
@@ -299,6 +297,7 @@ class Session:
     def _on_settings(self, event: RemoteSettingsChanged) -> None:
         """The peer may allow more streams or fewer, and larger windows."""
         allowed = self._wire.remote_settings.max_concurrent_streams
+        self.is_greeted = True
         self._limit = allowed if self._most is None else min(allowed, self._most)
         self.wake_all()
         self._left()

@@ -11,6 +11,7 @@ __all__ = ["due", "timed_out"]
 
 _TIMED_OUT = {
     Failure.READ_TIMEOUT: "nothing came within the read timeout",
+    Failure.CONNECT_TIMEOUT: "the peer did not begin to speak HTTP/2 in time",
     Failure.WRITE_TIMEOUT: "the peer took nothing within the write timeout",
     Failure.DEADLINE: "the timeout ran out",
 }
@@ -27,4 +28,4 @@ def due(timeouts: Timeouts, limit: float | None, failure: Failure) -> tuple[floa
 
 def timed_out(failure: Failure) -> WireError:
     """That moment has come."""
-    return WireError(failure, _TIMED_OUT[failure], sent=True)
+    return WireError(failure, _TIMED_OUT[failure], sent=failure is not Failure.CONNECT_TIMEOUT)
