@@ -12,7 +12,8 @@
 
 from __future__ import annotations
 
+from meshlib.grpc import aio
 from meshlib.grpc.channel import MeshChannel, mesh_channel
 from meshlib.grpc.interceptor import MeshInterceptor
 
-__all__ = ["MeshChannel", "MeshInterceptor", "mesh_channel"]
+__all__ = ["MeshChannel", "MeshInterceptor", "aio", "mesh_channel"]

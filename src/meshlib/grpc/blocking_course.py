@@ -7,21 +7,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import grpc
+
 from meshlib.dataplane.attempt import Attempt
 from meshlib.dataplane.call import Call
-from meshlib.dataplane.drivers import blocking_attempt
+from meshlib.dataplane.drivers import blocking, blocking_attempt
 from meshlib.dataplane.drivers.workers import Workers
 from meshlib.dataplane.outcome import Outcome
 from meshlib.dataplane.policies import rate_limit
+from meshlib.dataplane.reply import LocalReply
 from meshlib.errors import MeshError
 from meshlib.grpc.course import Course
-from meshlib.grpc.failures import peer_error
+from meshlib.grpc.failures import answered, peer_error
 from meshlib.grpc.message_replay import KeptMessages, MessageReplay
 from meshlib.grpc.mirroring import mirror_stream
 from meshlib.grpc.outcomes import OK
 from meshlib.grpc.rpc import authority_of, metadata_of
 from meshlib.grpc.subchannels import Subchannel
-from meshlib.grpc.unary import FRAME, Sent, ended
+from meshlib.grpc.unary import FRAME, Sent, UnaryExchange, ended
 from meshlib.grpc.ways import Ways
 
 __all__ = ["BlockingCourse"]
@@ -139,6 +142,30 @@ class BlockingCourse(Course):
             self.fail(error)
             return
         self.after_prelude()
+
+    def race(self) -> None:
+        """See ``Course``."""
+        _aside.run(self._race)
+
+    def _race(self) -> None:
+        call, source = self.call, self.source
+        assert isinstance(source, bytes)
+        try:
+            reply: Any = blocking.drive(call, UnaryExchange(self.ways, call, source, self.sent), self.clock)
+        except MeshError as error:
+            self.fail(error)
+        except grpc.RpcError as error:
+            failed: Any = error
+            self.finish(failed, failed.code().value[0])
+        else:
+            if isinstance(reply, LocalReply):
+                call.answer = reply
+                made = answered(call, metadata_of(call.response_headers(reply.headers)))
+                self.finish(made, made.code().value[0])
+                return
+            with self.lock:
+                self.real = self._judged = reply[1]
+            self.finish(None, 0)
 
     def pass_gate(self, attempt: Attempt) -> None:
         """See ``Course``."""

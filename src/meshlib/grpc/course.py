@@ -24,13 +24,11 @@ from meshlib.grpc.message_replay import KeptMessages
 from meshlib.grpc.outcomes import OK
 from meshlib.grpc.rpc import headers_of, metadata_of
 from meshlib.grpc.subchannels import Subchannel
-from meshlib.grpc.unary import Sent, raised
+from meshlib.grpc.unary import TAKES_REPORTS, Sent, raised
 from meshlib.grpc.ways import Ways
-from meshlib.model.policy import BalancerKind
 
 __all__ = ["Course"]
 
-_TAKES_REPORTS = BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
 _UNREADY = (NoHealthyUpstream, ConnectFailure)
 _READY_AGAIN = 0.1
 """Seconds after which an RPC that waits for readiness is begun anew."""
@@ -102,6 +100,10 @@ class Course:
         """Delay, rate limit: what comes before the first attempt and waits; then ``after_prelude``."""
         raise NotImplementedError
 
+    def race(self) -> None:
+        """Have the driver of hedged calls send attempts side by side; then ``finish``."""
+        raise NotImplementedError
+
     def pass_gate(self, attempt: Attempt) -> None:
         """Wait, aside, until a connection is allowed; then ``send`` or ``fail``."""
         raise NotImplementedError
@@ -115,7 +117,9 @@ class Course:
     def start(self) -> None:
         """Begin; never waits."""
         call = self.call
-        if call.delay or call.limiter is not None:
+        if call.hedge is not None:
+            self.race()
+        elif call.delay or call.limiter is not None:
             self.prelude()
         else:
             self.after_prelude()
@@ -194,7 +198,7 @@ class Course:
             subchannel.leave()
         if self._late and outcome is not OK:
             outcome = Outcome.of_failure(Failure.PER_TRY_TIMEOUT, outcome.error)
-        if attempt.cluster.load_balancer.kind is _TAKES_REPORTS:
+        if attempt.cluster.load_balancer.kind is TAKES_REPORTS:
             self.call.take_report(headers_of(self.trailing(real) or ()), self.clock.now())
         self._settle(attempt, outcome, self.words_of(real), real)
 
@@ -282,7 +286,7 @@ class Course:
             return
         call, cause = self.call, outcome.error
         if outcome.failure is None:
-            error = noted(cause, call) if cause is not None else broken(call, outcome, outcome.grpc_status or 2, words)
+            error = noted(cause, call) if cause is not None else self._injected(outcome, words)
         elif outcome.failure in (Failure.CONNECT, Failure.TLS) and self._waits_on(ConnectFailure(words)):
             return
         else:
@@ -290,6 +294,9 @@ class Course:
             status = known.code().value[0] if known is not None else 14
             error = broken(call, outcome, status, words or str(cause or ""), aio=self.ways.aio)
         self.finish(error, error.code().value[0] if hasattr(error, "code") else 13)
+
+    def _injected(self, outcome: Outcome, words: str) -> Any:
+        return broken(self.call, outcome, outcome.grpc_status or 2, words, aio=self.ways.aio)
 
     def _waits_on(self, error: MeshError) -> bool:
         """Whether the RPC waits for somebody to be ready; it is then begun anew, in what is left of its time."""
@@ -342,6 +349,7 @@ class Course:
         """The stream is kept no longer; one that was sent whole is copied to the mirrors."""
         messages = kept.whole() if self.call.mirrors else None
         kept.release()
+        kept.stop()
         if messages is not None:
             self.mirror(messages)
 

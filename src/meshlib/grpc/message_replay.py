@@ -62,6 +62,9 @@ class KeptMessages:
             self._memory.give(self._size)
             self._size = 0
 
+    def stop(self) -> None:
+        """The call is over: ask the caller for no more."""
+
     def whole(self) -> list[bytes] | None:
         """All messages, when the stream has ended and all are kept."""
         return list(self.kept) if self.ended and self._request.replayable else None

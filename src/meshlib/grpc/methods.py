@@ -85,7 +85,7 @@ class _Method:
 
     def _course(self, sent: Sent, content: bytes, timeout: float | None, metadata: Metadata | None) -> BlockingCourse:
         """Begin an RPC with one message out; the call is on its way."""
-        begin = partial(self._ways.begin, self._method, metadata, timeout, repeatable=False)
+        begin = partial(self._ways.begin, self._method, metadata, timeout, repeatable=sent.kind.endswith("unary"))
         course = BlockingCourse(self._ways, sent, begin, content)
         if course.call.mirrors:
             mirror_unary(self._ways, course.call, content, sent)

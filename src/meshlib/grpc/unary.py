@@ -19,9 +19,9 @@ from meshlib.grpc.ways import Ways
 from meshlib.model.policy import BalancerKind
 from meshlib.transport.tls import TlsUnavailable
 
-__all__ = ["FRAME", "Sent", "UnaryExchange", "judged", "name_of", "raised"]
+__all__ = ["FRAME", "TAKES_REPORTS", "Sent", "UnaryExchange", "UnaryReading", "ended", "judged", "name_of", "raised"]
 
-_TAKES_REPORTS = BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
+TAKES_REPORTS = BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
 FRAME = 5
 """Bytes in front of each message on the wire."""
 
@@ -98,11 +98,10 @@ def raised(error: BaseException) -> Outcome:
     return Outcome.of_failure(kind, error)
 
 
-class UnaryExchange:
-    """One RPC with one message each way, on the blocking path; the reply is (bytes, grpcio's call)."""
+class UnaryReading:
+    """What both colours of an exchange share; a reply is (bytes, the real call)."""
 
     pool_timeout: float | None = None
-    _running: Any = None
 
     def __init__(self, ways: Ways, call: Call, content: bytes, sent: Sent) -> None:
         self.ways = ways
@@ -110,41 +109,12 @@ class UnaryExchange:
         self.content = content
         self.sent = sent
         self._clock = ways.mesh.clock
-        self._is_branch = False
-
-    def send(self, call: Call, attempt: Attempt) -> Any:
-        """See ``Exchange.send``."""
-        target, headers = call.head(attempt)
-        ways, sent, content = self.ways, self.sent, self.content
-        call.request_bytes += len(content) + FRAME
-        call.request_messages += 1
-        deadline = attempt.deadline
-        timeout = None if deadline is None else deadline - self._clock.now()
-        subchannel = ways.subchannel(attempt, authority_of(headers, ways.service.authority))
-        try:
-            stub = subchannel.stub("unary_unary", target, sent.registered)
-            if self._is_branch:
-                self._running = stub.future(
-                    content, timeout, metadata_of(headers), sent.credentials, None, sent.compression
-                )
-                return self._running.result(), self._running
-            return stub.with_call(content, timeout, metadata_of(headers), sent.credentials, None, sent.compression)
-        finally:
-            subchannel.leave()
-
-    def classify(self, attempt: Attempt, reply: Any) -> Outcome:
-        """See ``Exchange.classify``."""
-        if isinstance(reply, LocalReply):
-            return Outcome.of_status(reply.status, grpc_status=reply.grpc_status)
-        if attempt.cluster.load_balancer.kind is _TAKES_REPORTS:
-            self.call.take_report(headers_of(reply[1].trailing_metadata() or ()), self._clock.now())
-        return OK
 
     def failed(self, attempt: Attempt, error: BaseException) -> Outcome:
         """See ``Exchange.failed``; a status that the peer sent is an answer all the same."""
         if isinstance(error, grpc.RpcError):
             ended: Any = error
-            if attempt.cluster.load_balancer.kind is _TAKES_REPORTS:
+            if attempt.cluster.load_balancer.kind is TAKES_REPORTS:
                 self.call.take_report(headers_of(ended.trailing_metadata() or ()), self._clock.now())
             return judged(attempt, ended, self._clock.now())
         return raised(error)
@@ -152,16 +122,19 @@ class UnaryExchange:
     def error(self, call: Call, outcome: Outcome) -> BaseException:
         """See ``Exchange.error``."""
         cause: Any = outcome.error
+        aio = self.ways.aio
+        made: BaseException
         if outcome.failure is None and cause is not None:
             call.close(self._clock.now())
-            return cause if hasattr(cause, "mesh") else noted(cause, call)  # type: ignore[no-any-return]
-        if isinstance(cause, TlsUnavailable):
-            return translated(call.error(ConnectFailure, str(cause)), call)  # type: ignore[no-any-return]
-        if isinstance(cause, grpc.RpcError):
-            return broken(call, outcome, cause.code().value[0], cause.details())  # type: ignore[no-any-return]
-        if cause is not None:
-            return cause  # type: ignore[no-any-return]
-        return broken(call, outcome, 4, "")  # type: ignore[no-any-return]
+            made = cause if hasattr(cause, "mesh") else noted(cause, call)
+        elif isinstance(cause, TlsUnavailable):
+            made = translated(call.error(ConnectFailure, str(cause)), call, aio=aio)
+        elif isinstance(cause, grpc.RpcError):
+            known: Any = cause
+            made = broken(call, outcome, known.code().value[0], known.details(), aio=aio)
+        else:
+            made = cause if cause is not None else broken(call, outcome, 4, "", aio=aio)
+        return made
 
     def accept(self, call: Call, reply: Any) -> Any:
         """The reply; the call is over."""
@@ -179,6 +152,40 @@ class UnaryExchange:
         """The answer that the configuration asks for."""
         call.settle_answer(self._clock.now())
         return call.answer
+
+
+class UnaryExchange(UnaryReading):
+    """One RPC with one message each way, on the blocking path."""
+
+    _running: Any = None
+    _is_branch = False
+
+    def send(self, call: Call, attempt: Attempt) -> Any:
+        """See ``Exchange.send``."""
+        target, headers = call.head(attempt)
+        ways, sent, content = self.ways, self.sent, self.content
+        call.request_bytes += len(content) + FRAME
+        call.request_messages += 1
+        deadline = attempt.deadline
+        timeout = None if deadline is None else deadline - self._clock.now()
+        subchannel = ways.subchannel(attempt, authority_of(headers, ways.service.authority))
+        try:
+            stub = subchannel.stub("unary_unary", target, sent.registered)
+            metadata = metadata_of(headers)
+            if not self._is_branch:
+                return stub.with_call(content, timeout, metadata, sent.credentials, None, sent.compression)
+            self._running = stub.future(content, timeout, metadata, sent.credentials, None, sent.compression)
+            return self._running.result(), self._running
+        finally:
+            subchannel.leave()
+
+    def classify(self, attempt: Attempt, reply: Any) -> Outcome:
+        """See ``Exchange.classify``."""
+        if isinstance(reply, LocalReply):
+            return Outcome.of_status(reply.status, grpc_status=reply.grpc_status)
+        if attempt.cluster.load_balancer.kind is TAKES_REPORTS:
+            self.call.take_report(headers_of(reply[1].trailing_metadata() or ()), self._clock.now())
+        return OK
 
     def ask(self, question: Question, seconds: float) -> Verdict:
         """See ``Exchange.ask``."""

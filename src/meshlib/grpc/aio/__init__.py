@@ -1,0 +1,7 @@
+"""The mesh for code that uses ``grpc.aio``: ``aio.mesh_channel`` is a ``grpc.aio.Channel``."""
+
+from __future__ import annotations
+
+from meshlib.grpc.aio.channel import MeshChannel, mesh_channel
+
+__all__ = ["MeshChannel", "mesh_channel"]

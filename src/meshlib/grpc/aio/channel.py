@@ -1,0 +1,244 @@
+"""``aio.mesh_channel``: a ``grpc.aio.Channel`` whose RPCs go through the mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from meshlib.grpc.aio.course import LoopCourse
+from meshlib.grpc.aio.methods import Deserializer, Serializer, StreamStream, StreamUnary, UnaryStream, UnaryUnary
+from meshlib.grpc.connectivity import best
+from meshlib.grpc.subchannels import Key, Option, Subchannel, Subchannels, dialled
+from meshlib.grpc.ways import Ways
+from meshlib.mesh import MeshSource
+
+__all__ = ["MeshChannel", "mesh_channel"]
+
+
+def mesh_channel(
+    target: str,
+    mesh: MeshSource,
+    *,
+    credentials: Any = None,
+    options: Sequence[Option] | None = None,
+    compression: Any = None,
+) -> MeshChannel:
+    """A channel to a service of the mesh, for generated stubs and everything else that takes a ``grpc.aio.Channel``.
+
+    It may be made anywhere, and used in any number of event loops: real channels belong to the loop they were made in.
+
+    Args:
+        target: ``host:port`` as the configuration names the service; also behind ``dns:///`` or ``xds:///``.
+        mesh: A ``Mesh``, or what ``Mesh`` takes.
+        credentials: ``grpc.ChannelCredentials`` of the caller's own, for endpoints that the configuration reaches in
+            plaintext.
+        options: Channel arguments for the real channels.
+        compression: Of RPCs that say nothing else.
+
+    Raises:
+        ValueError: The target is none.
+        ConfigError: The mesh cannot be made.
+    """
+    return MeshChannel(target, mesh, credentials, options, compression)
+
+
+class _Loop:
+    """The real channels of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self.subchannels = Subchannels(self._make, self._close)
+        self.closing: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def _make(key: Key, credentials: Any) -> Any:
+        if credentials is None:
+            return grpc.aio.insecure_channel(dialled(key), key.options)
+        return grpc.aio.secure_channel(dialled(key), credentials, key.options)
+
+    def _close(self, channel: Any) -> None:
+        """From any thread; nothing can be closed any more in a loop that is."""
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return
+        if loop is _running():
+            self._end(channel)
+        else:
+            loop.call_soon_threadsafe(self._end, channel)
+
+    def _end(self, channel: Any) -> None:
+        task = asyncio.get_running_loop().create_task(channel.close())
+        self.closing.add(task)
+        task.add_done_callback(self.closing.discard)
+
+    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
+        """See ``Subchannels.retire``; from any thread."""
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self.subchannels.retire, addresses)
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
+"""The real channels of each event loop."""
+
+
+def of_running_loop() -> _Loop:
+    """Those of the running event loop."""
+    loop = asyncio.get_running_loop()
+    found = loops.get(loop)
+    if found is None:
+        found = loops[loop] = _Loop(loop)
+    return found
+
+
+class LoopWays(Ways):
+    """The ways of one channel, in one event loop after the other or in several."""
+
+    def pool(self) -> Subchannels:
+        """See ``Ways``."""
+        return of_running_loop().subchannels
+
+    def retire(self, addresses: Collection[tuple[str, int]]) -> None:
+        """See ``Ways``."""
+        for each in list(loops.values()):
+            each.retire(addresses)
+
+
+class MeshChannel(grpc.aio.Channel):  # type: ignore[misc]
+    """See ``mesh_channel``."""
+
+    def __init__(
+        self, target: str, mesh: MeshSource, credentials: Any, options: Sequence[Option] | None, compression: Any
+    ) -> None:
+        self.ways: Ways = LoopWays(target, mesh, credentials, options, aio=True)
+        self.compression = compression
+        self.closed = False
+        self.running: weakref.WeakSet[LoopCourse] = weakref.WeakSet()
+
+    @property
+    def mesh(self) -> Any:
+        """The mesh that it goes through."""
+        return self.ways.mesh
+
+    def unary_unary(  # pyright: ignore[reportIncompatibleMethodOverride] - grpcio's own parameters vary
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryUnary:
+        """See ``grpc.aio.Channel``."""
+        return UnaryUnary(self, "unary_unary", method, request_serializer, response_deserializer, _registered_method)
+
+    def unary_stream(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryStream:
+        """See ``grpc.aio.Channel``."""
+        return UnaryStream(self, "unary_stream", method, request_serializer, response_deserializer, _registered_method)
+
+    def stream_unary(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> StreamUnary:
+        """See ``grpc.aio.Channel``."""
+        return StreamUnary(self, "stream_unary", method, request_serializer, response_deserializer, _registered_method)
+
+    def stream_stream(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> StreamStream:
+        """See ``grpc.aio.Channel``."""
+        return StreamStream(
+            self, "stream_stream", method, request_serializer, response_deserializer, _registered_method
+        )
+
+    # Connectivity -----------------------------------------------------------------------------------------------------
+
+    def get_state(self, try_to_connect: bool = False) -> Any:
+        """The best of the real channels: READY, CONNECTING, IDLE, TRANSIENT_FAILURE; IDLE without any."""
+        if self.closed:
+            return grpc.ChannelConnectivity.SHUTDOWN
+        held = self.ways.connect() if try_to_connect and _running() is not None else self.ways.held()
+        return best(each.channel.get_state(try_to_connect) for each in held)
+
+    async def wait_for_state_change(self, last_observed_state: Any) -> None:
+        """Return once the state is another."""
+        while self.get_state() is last_observed_state:
+            await self._any_change()
+
+    async def channel_ready(self) -> None:
+        """Connect, and return once a real channel is ready."""
+        self.ways.mesh.wait_ready()
+        while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.SHUTDOWN:
+                raise grpc.aio.UsageError("Channel is closed.")
+            await self._any_change()
+
+    async def _any_change(self) -> None:
+        """Wait for one of the real channels to change, or for another one to be opened."""
+        opened = asyncio.Event()
+        self.ways.opened = lambda _: opened.set()
+        changes = [asyncio.ensure_future(_change(each)) for each in self.ways.held()]
+        changes.append(asyncio.ensure_future(_set(opened)))
+        try:
+            await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.ways.opened = None
+            for change in changes:
+                change.cancel()
+
+    # Ending -----------------------------------------------------------------------------------------------------------
+
+    async def close(self, grace: float | None = None) -> None:
+        """Let RPCs of this channel end within ``grace`` seconds, cancel what is left, let go of the real channels."""
+        if self.closed:
+            return
+        self.closed = True
+        running = [course for course in list(self.running) if not course.ended]
+        if grace and running:
+            await asyncio.wait([asyncio.ensure_future(course.wait()) for course in running], timeout=grace)
+        for course in running:
+            course.cancel()
+        self.ways.release()
+        closing = list(of_running_loop().closing)
+        if closing:
+            await asyncio.wait(closing)
+        if self.ways.owns_mesh:
+            await self.ways.mesh.aclose()
+
+    async def __aenter__(self) -> MeshChannel:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _change(subchannel: Subchannel) -> None:
+    channel = subchannel.channel
+    await channel.wait_for_state_change(channel.get_state())
