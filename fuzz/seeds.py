@@ -32,6 +32,20 @@ _RULES = [
 _HAR = {"method": "GET", "url": "http://a/", "headers": [{"name": "a", "value": "b"}]}
 _RANDOM = random.Random(1)
 _BYTES = [_RANDOM.randbytes(size) for size in (256, 512, 1024, 2048, 4096) for _ in range(8)]
+_FRAMES = bytes.fromhex(
+    "000000040000000000"
+    "000001010400000001"
+    "88"
+    "000006000000000001"
+    "626f647920"
+    "31"
+    "000004080000000000"
+    "00000001"
+    "000008060000000000"
+    "0000000000000000"
+    "000000000100000001"
+)
+"""Settings, an answer with a body to the first stream, a window, a ping."""
 
 SEEDS: dict[str, list[bytes]] = {
     "yaml": [*_YAML, json.dumps(_OBJECT).encode()],
@@ -53,6 +67,7 @@ SEEDS: dict[str, list[bytes]] = {
         b"HTTP/1.1 100 C\r\n\r\nHTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nT: u\r\n\r\n",
         b"HTTP/1.1 204 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\nuntil the end",
     ],
+    "frames": [b"\0\0\0" + _FRAMES, b"\5\x20\x30" + _FRAMES + b"\0\0\x08\7\0\0\0\0\0\0\0\0\3\0\0\0\0"],
     "worlds": _BYTES,
     "values": _BYTES,
     "words": [b"1h30m5.5s", b"*.example.com", b"outbound_.80_.v1_.a.b", b"10.0.0.0/8", b"%REQ(x):5%%", b"a/b=c"],

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from tests.properties import test_robustness
-from tests.transport import test_reader
+from tests.transport import test_http2_session, test_reader
 
 from meshlib.config.analyze import analyze
 from meshlib.config.compile import Universe
@@ -160,6 +160,12 @@ def responses(data: bytes) -> None:
         test_reader.opinions_agree(data, method, 5)
 
 
+def frames(data: bytes) -> None:
+    """What an HTTP/2 server sends is read or refused however it is cut, and every stream has an end."""
+    places = sorted({place % (len(data) + 1) for place in data[:3]})
+    test_http2_session.survives(data[3:], [place for place in places if place <= len(data) - 3])
+
+
 def _drawn(test: Callable[..., None]) -> Callable[[bytes], object]:
     return test.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
 
@@ -173,6 +179,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "words": words,
     "traffic": traffic,
     "responses": responses,
+    "frames": frames,
     "worlds": _drawn(test_robustness.test_no_world_breaks_compiling_and_no_request_breaks_routing),
     "values": _drawn(test_robustness.test_no_value_breaks_loading),
 }
