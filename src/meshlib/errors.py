@@ -5,6 +5,7 @@
     MeshError
     ├── ConfigError             the configuration cannot be used; ``problems`` says why
     ├── NotReady                no snapshot has been published yet
+    │   └── NotYet              nor has the control plane, which was asked for this host, answered
     ├── NotSent                 the request was not sent: always safe to repeat
     │   ├── NoRoute             NR   no virtual host or no rule matched
     │   │   └── UnknownHost     NR   the mesh is REGISTRY_ONLY and does not know the host
@@ -37,6 +38,7 @@ __all__ = [
     "NoRoute",
     "NotReady",
     "NotSent",
+    "NotYet",
     "Overflow",
     "PoolTimeout",
     "RateLimited",
@@ -89,6 +91,20 @@ class ConfigError(MeshError):
 
 class NotReady(MeshError):
     """No snapshot was published within the time given."""
+
+
+class NotYet(NotReady):
+    """A control plane was just asked for a host; whoever may wait does so (``Mesh.wait_known``) and asks again.
+
+    Attributes:
+        host: Name of the host, lower case.
+        port: Its port.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"the control plane has not answered yet what it knows of {host}:{port}")
+        self.host = host
+        self.port = port
 
 
 class NotSent(MeshError):

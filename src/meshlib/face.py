@@ -58,6 +58,8 @@ class _Face:
             context.lend(core)
         try:
             call = router.begin(mesh.prepared, core, mesh.clock.now(), mesh.rng, mesh.observer)
+        except errors.NotYet:
+            raise
         except errors.MeshError as error:
             raise translated(error, self._faces, given.request) from None
         tls = self._caller_tls() if core.scheme == "https" else None
@@ -92,7 +94,11 @@ class BlockingFace(_Face):
         """Route a request; None for a host that the mesh does not know."""
         mesh = self.mesh
         mesh.wait_ready()
-        call, parts = self._begin(given)
+        try:
+            call, parts = self._begin(given)
+        except errors.NotYet as asked:
+            mesh.wait_known(asked)
+            call, parts = self._begin(given)
         if call is None:
             return None
         exchange = kind(self._transport or mesh.blocking, *parts)
@@ -144,7 +150,7 @@ class CooperativeFace(_Face):
         """Send one request, through the mesh or past it."""
         if not self.is_entered:
             await self.enter()
-        exchange = self.begin(Built(request, self._faces.fixed_body))
+        exchange = await self.begun(Built(request, self._faces.fixed_body))
         if exchange is None:
             return await self._direct(self._faces.async_direct).handle_async_request(request)
         return await self.drive(exchange)
@@ -168,6 +174,16 @@ class CooperativeFace(_Face):
             mesh.watch_loop()
         if not mesh.is_ready:
             await mesh.await_ready()
+
+    async def begun(
+        self, given: Outgoing, kind: type[AsyncCallExchange] = AsyncCallExchange
+    ) -> AsyncCallExchange | None:
+        """As ``begin``, and wait where a control plane has to be asked for the host first."""
+        try:
+            return self.begin(given, kind)
+        except errors.NotYet as asked:
+            await self.mesh.await_known(asked)
+            return self.begin(given, kind)
 
     def begin(self, given: Outgoing, kind: type[AsyncCallExchange] = AsyncCallExchange) -> AsyncCallExchange | None:
         """Route a request; None for a host that the mesh does not know."""

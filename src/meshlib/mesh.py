@@ -32,7 +32,7 @@ from meshlib.dataplane.request import Request, request_of
 from meshlib.dataplane.state import State
 from meshlib.dataplane.status import cluster_status
 from meshlib.environment import keywords
-from meshlib.errors import ConfigError, NotReady
+from meshlib.errors import ConfigError, NotReady, NotYet
 from meshlib.health import HealthChecks
 from meshlib.lag import LagMonitor
 from meshlib.mirror import Mirrors
@@ -333,6 +333,31 @@ class Mesh(OpensConnections):
         what = f"endpoints for {', '.join(hosts)}" if hosts and self.is_ready else "configuration"
         raise NotReady(f"no {what} within {limit:g} s ({states})")
 
+    def wait_known(self, asked: NotYet) -> None:
+        """Wait until the control plane has answered what it knows of a host; the first request to it does.
+
+        Raises:
+            NotReady: It did not within ``ready_timeout``, or the mesh is closed.
+        """
+        with self._published:
+            answered = self._published.wait_for(lambda: self._closed or self._knows(asked), self._ready_timeout)
+        if answered and not self._closed:
+            return
+        raise NotReady(str(asked))
+
+    async def await_known(self, asked: NotYet) -> None:
+        """The cooperative form of ``wait_known``."""
+        import anyio.to_thread
+
+        await anyio.to_thread.run_sync(self.wait_known, asked, abandon_on_cancel=True)
+
+    def _knows(self, asked: NotYet) -> bool:
+        try:
+            self.prepared.host(asked.host, asked.port)
+        except NotYet:
+            return False
+        return True
+
     async def await_ready(self) -> None:
         """The cooperative form of ``wait_ready``."""
         if not self.is_ready or self._upkeep is None:
@@ -351,7 +376,10 @@ class Mesh(OpensConnections):
         name, _, port = address.partition(":")
         ports = [int(port)] if port else [p for host, p in self.snapshot.source.listing() if host.split(".")[0] == name]
         for number in ports:
-            decision = explain(self.prepared, Request("GET", "http", f"{name}:{number}", number, "/"))
+            try:
+                decision = explain(self.prepared, Request("GET", "http", f"{name}:{number}", number, "/"))
+            except NotYet:
+                continue
             if any(destination.endpoints for destination in decision.destinations):
                 return True
         return False

@@ -21,6 +21,7 @@ from typing import Any
 from meshlib.clock import wall
 from meshlib.dataplane.call import Call
 from meshlib.dataplane.request import Request
+from meshlib.errors import NotYet
 from meshlib.exchange import AsyncCallExchange, CallExchange, CommonExchange, whole
 from meshlib.outgoing import Short, Split, split_url
 from meshlib.transport.base import Headers, Timeouts, WireResponse
@@ -326,7 +327,11 @@ class AsyncShortCalls:
         short, face = self._shortcut.read(method, url, options), self._face
         if short is not None and not face.is_entered:
             await face.enter()
-        exchange = face.begin(short, AsyncShortExchange) if short is not None else None
+        try:
+            exchange = face.begin(short, AsyncShortExchange) if short is not None else None
+        except NotYet as asked:
+            await face.mesh.await_known(asked)
+            exchange = face.begin(short, AsyncShortExchange)
         if exchange is None:
             return await super().request(method, url, **options)  # type: ignore[misc]
         return await self._shortcut.asend(exchange, options.get("follow_redirects"))

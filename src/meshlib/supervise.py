@@ -119,6 +119,10 @@ class _Run:
         """See ``Publish.anew``."""
         self._guard.anew()
 
+    def troubled(self, why: str) -> None:
+        """See ``Publish.troubled``."""
+        self._state.state, self._state.error = "waiting", why
+
     def _accept(self, facts: Facts) -> None:
         self._feed.take(self._number, facts)
         self._state.version, self._state.objects = facts.version, len(facts.resources)

@@ -25,7 +25,7 @@ def chained(first: Source, others: Sequence[Source]) -> Source:
 
 
 class Chained:
-    """Several sources, asked in their order; how strict they are with unknown hosts is the first one's.
+    """Several sources, asked in their order. Where one refuses hosts that it does not know, those of all are meant.
 
     Args:
         sources: At least one; the first is what was compiled here.
@@ -34,7 +34,9 @@ class Chained:
     def __init__(self, sources: tuple[Source, ...]) -> None:
         self._sources = sources
         first = sources[0]
-        self.outbound_policy: OutboundPolicy = first.outbound_policy
+        policies = {each.outbound_policy for each in sources}
+        refused = OutboundPolicy.REGISTRY_ONLY
+        self.outbound_policy: OutboundPolicy = refused if refused in policies else first.outbound_policy
         self.path_normalization: PathNormalization = first.path_normalization
 
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:

@@ -60,6 +60,10 @@ class Publish(Protocol):
         """The next publication is the first over a new connection: if it is empty, it is not believed at once."""
         ...
 
+    def troubled(self, why: str) -> None:
+        """The source cannot be reached now; what was published stays in force, and the next publication clears it."""
+        ...
+
 
 class Provider(Protocol):
     """A source of facts about the mesh.

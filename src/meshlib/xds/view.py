@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from meshlib.errors import NotYet
 from meshlib.model.cluster import Cluster, parse_cluster_name
 from meshlib.model.domains import DomainKind, RouteTable, domain_kind
 from meshlib.model.endpoint import Assignment, LocalityEndpoints
@@ -21,6 +22,7 @@ from meshlib.model.route import Forward, VirtualHost
 from meshlib.model.snapshot import ANYONE, Client, OutboundPolicy, PathNormalization
 from meshlib.model.tcp import TcpHost
 from meshlib.xds.ads.warming import DEEPEST, Served, World
+from meshlib.xds.names import canonical
 
 __all__ = ["XdsView"]
 
@@ -114,6 +116,8 @@ class XdsView:
         client: Whose short names count.
         listener_name: What a listener of gRPC is called for a target; the bootstrap's template.
         before: A view whose indexes are taken over where they are the same.
+        ask: Asks for a host by the name of its listener, if that is to be done; whether it was. None for no one.
+        absent: Names of listeners that were asked for and are not to be had.
     """
 
     def __init__(
@@ -122,8 +126,12 @@ class XdsView:
         client: Client = ANYONE,
         listener_name: Callable[[str], str] = str,
         before: XdsView | None = None,
+        ask: Callable[[str, str], bool] | None = None,
+        absent: frozenset[str] = frozenset(),
     ) -> None:
         self.world = world
+        self.absent = absent
+        self._ask = ask
         self._client = client
         self._listener_name = listener_name
         old = before._routing if before is not None else None
@@ -139,9 +147,17 @@ class XdsView:
     # Hosts ----------------------------------------------------------------------------------------------------------
 
     def virtual_host(self, host: str, port: int) -> VirtualHost | None:
-        """See ``Source.virtual_host``."""
+        """See ``Source.virtual_host``.
+
+        Raises:
+            NotYet: The control plane was asked, and has not answered.
+        """
         found = self._by_listener(host, port) or self._by_port(host, port)
-        return None if found is None else _addressed(found, host, port)
+        if found is None and self._ask is not None:
+            name = canonical(self.listeners(host, port)[0])
+            if name not in self.absent and self._ask(host, name):
+                raise NotYet(host, port)
+        return None if found is None else _addressed(found, port)
 
     def listeners(self, host: str, port: int) -> tuple[str, str]:
         """The names that gRPC's form of a listener may have for a host."""
@@ -235,7 +251,7 @@ class XdsView:
         return tuple(joined)
 
 
-def _addressed(found: VirtualHost, host: str, port: int) -> VirtualHost:
+def _addressed(found: VirtualHost, port: int) -> VirtualHost:
     """With the port, where its name tells none, and the service, where its routes agree upon one."""
     service = found.service
     if service is None:

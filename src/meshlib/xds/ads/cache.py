@@ -69,12 +69,16 @@ class Cache:
     Attributes:
         profile: Whose rules of validation hold.
         changed: What became different since ``take_changes`` was called; a name may be gone.
+        failing: What cannot be had, or came last in a form that cannot be used.
+        revision: Grows with what changes.
     """
 
     def __init__(self, profile: Profile = Profile.HTTP) -> None:
         self.profile = profile
         self._entries: dict[Kind, dict[str, Entry]] = {kind: {} for kind in Kind}
         self.changed: set[tuple[Kind, str]] = set()
+        self.failing: set[tuple[Kind, str]] = set()
+        self.revision = 0
 
     def entries(self, kind: Kind) -> dict[str, Entry]:
         """All of a type, by name."""
@@ -101,6 +105,7 @@ class Cache:
     def take_changes(self) -> set[tuple[Kind, str]]:
         """What changed since the last call."""
         changed, self.changed = self.changed, set()
+        self.revision += bool(changed)
         return changed
 
     def retain(self, kind: Kind, names: Collection[str], *, everything: bool = False) -> None:
@@ -110,8 +115,7 @@ class Cache:
             entries.setdefault(name, Entry())
         if not everything:
             for name in [name for name in entries if name not in names]:
-                del entries[name]
-                self.changed.add((kind, name))
+                self.remove(kind, name)
 
     def read(self, kind: Kind, name: str, made: Any, packed: bytes) -> Decoded[Any] | None:
         """The value of a message; None when it is the one that is here.
@@ -136,6 +140,7 @@ class Cache:
         """A good value came; ``found`` is None for the one that is here already."""
         entry = self._entries[kind].setdefault(name, Entry())
         mended = entry.status is not Status.ACKED
+        self.failing.discard((kind, name))
         entry.status, entry.version, entry.error, entry.failed_version = Status.ACKED, version, "", ""
         if found is None or found.value == entry.value:
             if mended:
@@ -158,9 +163,11 @@ class Cache:
         entry.status, entry.error, entry.failed_at = status, error, now
         if drop:
             entry.value, entry.packed = None, b""
+        self.failing.add((kind, name))
         self.changed.add((kind, name))
 
     def remove(self, kind: Kind, name: str) -> None:
-        """Nobody has it any more, and nobody asked for it by name."""
+        """Nobody has it any more, or asks for it."""
+        self.failing.discard((kind, name))
         if self._entries[kind].pop(name, None) is not None:
             self.changed.add((kind, name))

@@ -28,7 +28,7 @@ __all__ = ["Client", "Group", "Member"]
 Names = dict[Kind, set[str]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Member:
     """A server of a group and the session with it."""
 
@@ -97,6 +97,7 @@ class Client:
         self.cache = Cache(profile)
         self._everything = everything
         self._roots: set[str] = set()
+        self._restored = False
         self._warming = Warming(self.cache, every_cluster=everything)
         kind = Delta if delta else StateOfTheWorld
 
@@ -244,8 +245,16 @@ class Client:
         return self._warming.world
 
     @property
+    def version(self) -> str:
+        """What the server that counts called its last answer; ``""`` before the first."""
+        group = self.groups[""]
+        return group.members[group.active].session.version
+
+    @property
     def complete(self) -> bool:
-        """Whether everything that is asked for is there, or known not to be."""
+        """Whether everything that is asked for is there, or known not to be; or is as it was in an earlier run."""
+        if self._restored and self.world.listeners:
+            return True
         if self.world.waiting or any(not self.cache.settled(Kind.LISTENER, name) for name in self._roots):
             return False
         if not self._everything:
@@ -253,8 +262,22 @@ class Client:
         top = self.groups[""].members
         return all(any(m.session.has_heard(kind) for m in top) for kind in (Kind.LISTENER, Kind.CLUSTER))
 
+    @property
+    def absent(self) -> frozenset[str]:
+        """Listeners that were asked for and are not to be had, or serve nothing."""
+        cache, world = self.cache, self.world
+        missing = (name for name in self._roots if name not in world.listeners)
+        return frozenset(
+            name
+            for name in missing
+            if cache.settled(Kind.LISTENER, name) and not (cache.has_value(Kind.LISTENER, name) and world.waiting)
+        )
+
     def restore(self, entries: Mapping[Kind, Iterable[tuple[str, Any, str]]], now: float) -> None:
         """Take resources that were kept from an earlier run: names, packed messages, versions."""
+        self._restored = True
+        if not self._everything:
+            self._roots |= {name for name, _, _ in entries.get(Kind.LISTENER, ())}
         for kind in (Kind.LISTENER, Kind.ROUTE, Kind.CLUSTER, Kind.ENDPOINT):
             for name, packed, version in entries.get(kind, ()):
                 try:

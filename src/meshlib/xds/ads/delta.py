@@ -59,7 +59,7 @@ class Delta(Session):
         kind = Kind.of(answer.type_url)
         if kind is None:
             return
-        self.answered = True
+        self.answered, self.version = True, answer.system_version_info
         self.control_plane = answer.control_plane.identifier or self.control_plane
         good, refused = self._sorted(kind, answer)
         self._removed(kind, answer, bool(good or refused), now)

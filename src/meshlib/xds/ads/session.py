@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from meshlib.xds.ads.cache import Cache, Status
 from meshlib.xds.ads.kinds import EVERYTHING, Kind, named, unwrapped
@@ -90,7 +90,13 @@ class Session(ABC):
         answered: Whether the running stream brought any answer.
         is_open: Whether there is a stream.
         control_plane: What the server calls itself.
+        version: What the server called its last answer.
     """
+
+    METHOD: ClassVar[str]
+    """The RPC's full name."""
+    ANSWER: ClassVar[Any]
+    """The message of an answer."""
 
     def __init__(self, cache: Cache, node: Any, rules: Rules | None = None) -> None:
         self.cache = cache
@@ -99,6 +105,7 @@ class Session(ABC):
         self.answered = False
         self.is_open = False
         self.control_plane = ""
+        self.version = ""
         self._node: Any = node
         self._introduced = False
         self._wanted: dict[Kind, frozenset[str]] = {kind: frozenset() for kind in Kind}

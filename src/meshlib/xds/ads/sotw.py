@@ -56,7 +56,7 @@ class StateOfTheWorld(Session):
         kind = Kind.of(answer.type_url)
         if kind is None:
             return
-        self.answered = True
+        self.answered, self.version = True, answer.version_info
         self.control_plane = answer.control_plane.identifier or self.control_plane
         self._nonces[kind] = answer.nonce
         good, refused = self._sorted(kind, answer)
