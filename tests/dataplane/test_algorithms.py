@@ -26,6 +26,7 @@ from meshlib.dataplane.balancing.xxhash import xxh64
 from meshlib.dataplane.state import EndpointState
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.policy import BalancerKind, LoadBalancer, LoadReports, PeakEwma, SlowStart
+from tests.dataplane.worlds import NAME, endpoints, prepared, request
 
 
 def states(*weights, joined=0.0):
@@ -69,6 +70,18 @@ def test_a_hundred_fresh_processes_do_not_start_at_the_same_endpoint():
             first[members.index(state)] += 1
         shares = [weight / sum(weights) for weight in weights]
         assert chi_square([first[n] for n in range(4)], shares) < 16.3, first  # p = 0.001 at 3 degrees of freedom
+
+
+def test_after_a_change_of_the_set_processes_start_anew_at_different_endpoints():
+    first = Counter()
+    for seed in range(1000):
+        members = endpoints(*(f"10.0.0.{number}" for number in range(1, 4)))
+        world = prepared(members, seed=seed, load_balancer=LoadBalancer(BalancerKind.ROUND_ROBIN))
+        cluster, rng = world.cluster(NAME), random.Random(seed)
+        cluster.pick(request(), rng, 0.0, None, (), 0)
+        cluster.update(endpoints(*(f"10.0.0.{number}" for number in range(1, 5))), 1.0, rng)
+        first[cluster.pick(request(), rng, 1.0, None, (), 0).key] += 1
+    assert chi_square([first[f"10.0.0.{number}:80"] for number in range(1, 5)], [1 / 4] * 4) < 16.3, first
 
 
 @pytest.mark.parametrize(

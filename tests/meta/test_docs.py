@@ -45,6 +45,27 @@ def test_console_blocks_are_true(page, monkeypatch):
     assert now == text or os.environ.get("MESHLIB_RENEW_DOCS"), "run again with MESHLIB_RENEW_DOCS=1, and read it"
 
 
+def held():
+    """Every test that the page of traps names, as (file, function); a name without a file is of the file before it."""
+    file, found = "", []
+    for path, name in re.findall(r"`([\w/]*(?:\.py)?)::(test_\w+)`", (ROOT / "docs" / "traps.md").read_text("utf-8")):
+        file = path or file
+        found.append((file, name))
+    return found
+
+
+def test_every_test_that_the_page_of_traps_names_exists():
+    missing = [
+        f"{file}::{name}"
+        for file, name in held()
+        if not re.search(rf"^(?:async )?def {name}\(", (ROOT / file).read_text("utf-8"), re.MULTILINE)
+    ]
+    assert missing == []
+    rows = [line for line in (ROOT / "docs" / "traps.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+    bare = [row for row in rows if "::test_" not in row and not re.match(r"\| (trap|---) ", row)]
+    assert bare == [], "every trap names a test"
+
+
 NAMES = sorted(set(re.findall(r"`(meshlib(?:\.\w+)+)", (ROOT / "docs" / "reference-calls.md").read_text("utf-8"))))
 
 

@@ -11,9 +11,15 @@ import anyio
 import httpx
 import pytest
 import trio
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from meshlib.client import AsyncMeshClient, MeshClient
 from meshlib.httpx import AsyncMeshTransport, MeshTransport
+from meshlib.telemetry.metrics import IstioMetrics
 from meshlib.testing import ManualClock, ScriptedTransport, mesh_of
 from tests.conftest import endpoint_slice, service
 
@@ -259,6 +265,33 @@ def test_a_dropped_stream_is_accounted_when_it_is_collected(echo):
             pass
         assert nothing_taken(mesh), "closed without reading"
     mesh.close()
+
+
+def test_a_dropped_stream_has_one_outcome_and_ends_its_spans(echo):
+    server = echo("s")
+    yaml = service("svc", 80) + "---\n" + endpoint_slice("svc", "v1", ("127.0.0.1", server.port))
+    spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
+    tracers, meters = TracerProvider(), MeterProvider([reader])
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+    mesh = mesh_of(yaml)
+    mesh.observer.trace_with(tracers)
+    mesh.observer.metrics = IstioMetrics(meters.get_meter("test"), mesh.client, meters)
+    with MeshClient(mesh) as client:
+        request = client.build_request("POST", "http://svc/", content=b"x" * 1_000_000)
+        response = client.send(request, stream=True)
+        assert spans.get_finished_spans() == ()
+        del response
+        gc.collect()
+        gc.collect()
+        attempt, whole = spans.get_finished_spans()
+        assert attempt.parent.span_id == whole.context.span_id
+        metrics = [m for r in reader.get_metrics_data().resource_metrics for s in r.scope_metrics for m in s.metrics]
+        (requests,) = (m for m in metrics if m.name == "istio_requests_total")
+        (point,) = requests.data.data_points
+        assert (point.value, point.attributes["response_flags"]) == (1, "DC")
+    mesh.close()
+    tracers.shutdown()
+    meters.shutdown()
 
 
 def test_a_stream_may_be_collected_while_its_own_locks_are_held(echo):

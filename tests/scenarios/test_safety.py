@@ -210,20 +210,40 @@ def test_fifty_calls_that_are_retried_keep_to_two_connections_and_leave_none(col
         time.sleep(0.01)
 
 
-def test_no_call_meets_the_bad_one_of_three_twice():
-    yaml = [service("svc", 80), endpoint_slice("svc", "v1", *((f"10.0.0.{n}", 80) for n in (1, 2, 3))), RULES]
-    for kind in ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"):
-        balanced = RULES.replace("trafficPolicy: {", f"trafficPolicy: {{loadBalancer: {{simple: {kind}}}, ")
-        mesh = mesh_of(*yaml[:2], balanced, telemetry=False)
-        wire, colour = ScriptedTransport({"10.0.0.1:80": [503]}), COLOURS[0].values[0]
-        try:
-            with colour.library.Client(transport=colour.faces.MeshTransport(mesh, transport=wire)) as client:
-                for _ in range(60):
-                    before = wire.seen.count("10.0.0.1:80")
-                    assert client.get("http://svc/asked").status_code == 200
-                    assert wire.seen.count("10.0.0.1:80") - before <= 1
-        finally:
-            mesh.close()
+POLICIES = {
+    "ROUND_ROBIN": "simple: ROUND_ROBIN",
+    "LEAST_REQUEST": "simple: LEAST_REQUEST",
+    "RANDOM": "simple: RANDOM",
+    "ring": "consistentHash: {httpHeaderName: x-user}",
+    "Maglev": "consistentHash: {httpHeaderName: x-user, maglev: {}}",
+    "PEAK_EWMA": "",
+    "CLIENT_SIDE_WEIGHTED_ROUND_ROBIN": "",
+}
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+@pytest.mark.parametrize(("servers", "most"), [(3, 1), (2, 1), (1, 3)])
+def test_no_call_meets_the_bad_one_of_several_twice_whatever_balances(kind, servers, most):
+    """With consistentHash where it is asked for; a server that is alone is met by every attempt."""
+    balanced = RULES.replace("trafficPolicy: {", f"trafficPolicy: {{loadBalancer: {{{POLICIES[kind]}}}, ")
+    balanced = balanced.replace("retries: {attempts: 2,", "retries: {attempts: 2, retryIgnorePreviousHosts: true,")
+    algorithm = f"spec: {{hosts: [svc], loadBalancer: {{algorithm: {kind}}}}}"
+    own = f"apiVersion: meshlib.dev/v1alpha1\nkind: ClientPolicy\nmetadata: {{name: svc}}\n{algorithm}"
+    slices = endpoint_slice("svc", "v1", *((f"10.0.0.{n}", 80) for n in range(1, servers + 1)))
+    mesh = mesh_of(service("svc", 80), slices, balanced, *([] if POLICIES[kind] else [own]), telemetry=False)
+    wire, colour = ScriptedTransport({"10.0.0.1:80": [503]}), COLOURS[0].values[0]
+    met = []
+    try:
+        with colour.library.Client(transport=colour.faces.MeshTransport(mesh, transport=wire)) as client:
+            for number in range(60):
+                before = wire.seen.count("10.0.0.1:80")
+                answer = client.get("http://svc/asked", headers={"x-user": f"user-{number}"})
+                assert answer.status_code == (200 if servers > 1 else 503)
+                met.append(wire.seen.count("10.0.0.1:80") - before)
+    finally:
+        mesh.close()
+    assert max(met) <= most
+    assert servers > 1 or set(met) == {most}
 
 
 def test_a_call_through_two_layers_counts_once_for_the_budget():

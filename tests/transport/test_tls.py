@@ -6,11 +6,15 @@ import socket
 import ssl
 import threading
 
+import httpx
 import pytest
 import trustme
 
+from meshlib.httpx import MeshTransport
 from meshlib.model.policy import Tls, TlsMode
+from meshlib.testing import ScriptedTransport, mesh_of
 from meshlib.transport.tls import TlsContexts, TlsUnavailable
+from tests.conftest import endpoint_slice, service
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +131,34 @@ def test_what_cannot_be_had_is_not_sent_in_plaintext():
     with pytest.raises(TlsUnavailable):
         TlsContexts().get(Tls(TlsMode.SIMPLE, ca_certificates="/nowhere.pem"), http2=False)
     assert TlsContexts().get(Tls(), http2=False) is None
+
+
+def test_a_thousand_endpoints_share_one_context(authority):
+    _, roots = authority
+    tls = f"{{mode: SIMPLE, sni: svc.example, caCertificates: '{roots}'}}"
+    rule = f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: svc}}
+spec: {{host: svc, trafficPolicy: {{loadBalancer: {{simple: ROUND_ROBIN}}, tls: {tls}}}}}
+"""
+    addresses = [f"10.0.{number // 250}.{number % 250 + 1}" for number in range(1000)]
+    slices = endpoint_slice("svc", "v1", *((address, 80) for address in addresses[:1]))
+    listed = ", ".join(f"{{addresses: [{address}]}}" for address in addresses)
+    slices = slices.replace(f"{{addresses: [{addresses[0]}]}}", listed)
+    targets = []
+
+    class Seeing(ScriptedTransport):
+        def send(self, target, request):
+            targets.append(target)
+            return super().send(target, request)
+
+    with (
+        mesh_of(service("svc", 80), slices, rule, telemetry=False) as mesh,
+        httpx.Client(transport=MeshTransport(mesh, transport=Seeing())) as client,
+    ):
+        for _ in addresses:
+            assert client.get("http://svc/").status_code == 200
+    assert len({target.address for target in targets}) == 1000
+    assert len({id(target.tls) for target in targets}) == 1
+    assert targets[0].tls is not None
