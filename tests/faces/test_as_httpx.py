@@ -6,13 +6,16 @@ import asyncio
 import copy
 import gzip
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import brotli
 import httpx
 import pytest
+import zstandard
 
 import meshlib.httpx
 from meshlib.testing import mesh_of
@@ -27,6 +30,14 @@ spec:
   resolution: STATIC
   endpoints: [{{address: 127.0.0.1}}]
 """
+
+CODED = {
+    "/deflate": zlib.compress(b"deflated " * 99),
+    "/br": brotli.compress(b"brotli " * 99),
+    "/zstd": zstandard.compress(b"zstandard " * 99),
+    "/gzip,br": brotli.compress(gzip.compress(b"twice " * 99)),
+}
+"""Path -> a body in the content coding that the path names."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -77,6 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
                 [("Content-Encoding", "gzip"), ("Content-Type", "text/plain; charset=latin-1")],
                 gzip.compress(b"\xe9" * 99),
             )
+        if path in CODED:
+            return 200, [("Content-Encoding", path[1:])], CODED[path]
         if path.startswith("/status/"):
             return int(path.rpartition("/")[2]), [("X-Case", "Kept"), ("X-Case", "twice")], b""
         return 200, [], raw
@@ -123,6 +136,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "form": ("PUT", "/", {"data": {"a": "b c"}}),
     "chunked by name": ("POST", "/", {"content": b"abc", "headers": {"Transfer-Encoding": "chunked"}}),
     "gzip": ("GET", "/gzip", {}),
+    **{path: ("GET", path, {}) for path in CODED},
     "204": ("GET", "/status/204", {}),
     "304": ("GET", "/status/304", {}),
     "404": ("GET", "/status/404", {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import socket
 import ssl
 import threading
@@ -9,6 +10,8 @@ import threading
 import httpx
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from meshlib.httpx import MeshTransport
 from meshlib.model.policy import Tls, TlsMode
@@ -103,6 +106,47 @@ def test_the_host_is_checked_where_it_is_asked_for(authority):
         over_memory(TlsContexts().get(tls, http2=False), server, "other.example")
     named = Tls(TlsMode.SIMPLE, ca_certificates=path, sni="other.example", verify_host=False)
     over_memory(TlsContexts().get(named, http2=False), server, "other.example")
+
+
+def revoking(ca, *certificates):
+    """A list of revoked certificates, signed by ``ca``, as PEM."""
+    key = serialization.load_pem_private_key(ca.private_key_pem.bytes(), None)
+    now = datetime.datetime.now(datetime.UTC)
+    built = x509.CertificateRevocationListBuilder(
+        x509.load_pem_x509_certificate(ca.cert_pem.bytes()).subject,
+        now - datetime.timedelta(days=1),
+        now + datetime.timedelta(days=1),
+    )
+    for each in certificates:
+        serial = x509.load_pem_x509_certificate(each.cert_chain_pems[0].bytes()).serial_number
+        revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+        built = built.add_revoked_certificate(revoked)
+    return built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.mark.parametrize("shake", [over_sockets, over_memory])
+def test_a_revoked_certificate_is_refused_and_another_of_the_same_authority_is_not(authority, tmp_path, shake):
+    ca, path = authority
+    bad, good = ca.issue_cert("svc.example"), ca.issue_cert("svc.example")
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(revoking(ca, bad))
+    client = TlsContexts().get(Tls(TlsMode.SIMPLE, ca_certificates=path, ca_crl=str(crl)), http2=False)
+    for each, passes in ((good, True), (bad, False)):
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        each.configure_cert(server)
+        if passes:
+            shake(client, server, "svc.example")
+        else:
+            with pytest.raises(ssl.SSLCertVerificationError, match="revoked"):
+                shake(client, server, "svc.example")
+
+
+def test_a_missing_or_broken_list_of_revoked_certificates_is_told_and_nothing_is_sent(authority, tmp_path):
+    broken = tmp_path / "broken.pem"
+    broken.write_text("nothing")
+    for path in (str(broken), str(tmp_path / "missing.pem")):
+        with pytest.raises(TlsUnavailable, match="SIMPLE"):
+            TlsContexts().get(Tls(TlsMode.SIMPLE, ca_certificates=authority[1], ca_crl=path))
 
 
 def test_the_least_version_is_the_meshs(authority):

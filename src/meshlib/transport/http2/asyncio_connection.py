@@ -48,8 +48,6 @@ class Connection(CooperativeConnection, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self._transport = transport  # type: ignore[assignment]
-        self.send_now()
-        self.plan()
 
     def data_received(self, data: bytes) -> None:
         """The peer sent something."""

@@ -103,6 +103,11 @@ class CooperativeConnection(ABC):
         self.session = Session(target.settings.max_concurrent_streams, now, self._left)
         self.keepalive = Keepalive(target.settings.http2_keepalive, self.session, now)
 
+    def begin(self) -> None:
+        """Speak HTTP/2, now that it is known that the peer will."""
+        self.flush()
+        self.plan()
+
     # One exchange ---------------------------------------------------------------------------------------------------
 
     async def exchange(self, request: WireRequest) -> WireResponse:

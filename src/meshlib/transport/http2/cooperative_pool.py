@@ -157,6 +157,7 @@ class CooperativeHttp2Pool(Shelving):
             return
         making.made = connection
         connection.is_retired = self._is_retired
+        connection.begin()
         await connection.greeted.wait()
 
     # What each event loop does in its own way -------------------------------------------------------------------------

@@ -49,7 +49,6 @@ class Connection(CooperativeConnection):
         self._is_sendable = trio.Event()
         self._is_planned = trio.Event()
         self._planned = math.inf
-        self.flush()
         trio.lowlevel.spawn_system_task(self._run)
 
     # What trio runs -------------------------------------------------------------------------------------------------
