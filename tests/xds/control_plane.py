@@ -4,7 +4,7 @@ Nothing of meshlib is in here: messages are those of ``xds-protos``, the transpo
 grpcio's own ``xds:///`` client are served by the same code. Commands come as JSON lines on standard input, each is
 answered by one line on standard output; ``tests.xds.planes`` is the other end.
 
-Run it as ``python -m tests.xds.control_plane [port]``.
+Run it as ``python -m tests.xds.control_plane [port [chain key [roots of clients]]]``.
 """
 
 from __future__ import annotations
@@ -305,8 +305,8 @@ def main() -> None:
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     credentials = None
     if len(sys.argv) > 2:
-        chain, key, roots = (Path(path).read_bytes() for path in sys.argv[2:5])
-        credentials = grpc.ssl_server_credentials([(key, chain)], roots, require_client_auth=True)
+        chain, key, *roots = (Path(path).read_bytes() for path in sys.argv[2:])
+        credentials = grpc.ssl_server_credentials([(key, chain)], *roots, require_client_auth=bool(roots))
     state = State()
     server = grpc.server(ThreadPoolExecutor(64), options=OPTIONS)
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(Service(state), server)

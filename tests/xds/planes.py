@@ -22,10 +22,10 @@ class ControlPlane:
 
     Args:
         port: To listen at; 0 takes any.
-        tls: Files of its certificate, its key and the roots of its clients; none is plaintext.
+        tls: Files of its certificate, its key and, where clients need one too, of their roots; none is plaintext.
     """
 
-    def __init__(self, port: int = 0, tls: tuple[str, str, str] | None = None) -> None:
+    def __init__(self, port: int = 0, tls: tuple[str, ...] | None = None) -> None:
         self._tls = tls
         self._served: dict[str, dict[str, str]] = {}
         self._version = 0
