@@ -374,7 +374,8 @@ class Mesh(OpensConnections):
 
     def _reachable(self, address: str) -> bool:
         name, _, port = address.partition(":")
-        ports = [int(port)] if port else [p for host, p in self.snapshot.source.listing() if host.split(".")[0] == name]
+        known = () if port else self.snapshot.source.listing()
+        ports = [int(port)] if port else [p for host, p in known if name in (host, host.partition(".")[0])]
         for number in ports:
             try:
                 decision = explain(self.prepared, Request("GET", "http", f"{name}:{number}", number, "/"))

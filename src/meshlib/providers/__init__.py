@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.providers.base import Facts, Provider, ProviderError, Publish
 from meshlib.providers.consul import ConsulProvider
+from meshlib.providers.etcd import EtcdProvider, EtcdRegistration
 from meshlib.providers.file import FileProvider
 from meshlib.providers.objects import Objects
 from meshlib.providers.static import StaticProvider
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConsulProvider",
+    "EtcdProvider",
+    "EtcdRegistration",
     "Facts",
     "FileProvider",
     "Objects",

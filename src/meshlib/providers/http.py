@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -126,7 +126,7 @@ class HttpServer:
 
     async def lines(
         self, path: str, *, headers: Mapping[str, str], body: bytes, silence: float, longest: int = 64 * 1024 * 1024
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The lines of an answer that goes on and on; POST.
 
         Args:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from meshlib.config.resources.base import Resource
-from meshlib.config.resources.load import load_dict
+from meshlib.config.resources.load import Loaded, load_dict
 from meshlib.config.resources.parts import Parts
 from meshlib.model.problem import Problem
 from meshlib.providers.base import Facts
@@ -60,12 +60,12 @@ class Objects:
         """Whether there is something under ``key``."""
         return key in self._entries
 
-    def put(self, key: Hashable, given: Mapping[str, Any] | Resource[Any], version: str = "") -> bool:
+    def put(self, key: Hashable, given: Mapping[str, Any] | Resource[Any] | Loaded, version: str = "") -> bool:
         """What stands under ``key`` now.
 
         Args:
             key: Of the source's own making.
-            given: The object as a plain mapping (a ``List`` of objects too), or ready made.
+            given: The object as a plain mapping (a ``List`` of objects too), or ready made, or what a text held.
             version: While it stays the same, and is not ``""``, ``given`` is not even read.
 
         Returns:
@@ -113,10 +113,12 @@ class Objects:
             self._facts = Facts(Parts(chunks), self._problems, version)
         return self._facts
 
-    def _read(self, given: Mapping[str, Any] | Resource[Any]) -> tuple[tuple[Resource[Any], ...], tuple[Problem, ...]]:
+    def _read(
+        self, given: Mapping[str, Any] | Resource[Any] | Loaded
+    ) -> tuple[tuple[Resource[Any], ...], tuple[Problem, ...]]:
         if isinstance(given, Resource):
             return (given,), ()
-        loaded = load_dict(given, self._source, strict=self._strict)
+        loaded = given if isinstance(given, Loaded) else load_dict(given, self._source, strict=self._strict)
         return tuple(loaded.resources), tuple(loaded.problems)
 
     def _room(self) -> int:

@@ -1,21 +1,17 @@
-"""What a source has trouble with now, as findings: many parts in the same trouble are one."""
+"""What a source of many parts has trouble with now, in one text: parts in the same trouble are named together."""
 
 from __future__ import annotations
 
-from meshlib.model.problem import Level, Problem
-
 __all__ = ["Troubles"]
+
+_NAMED = 3
+"""Parts of one trouble that are named; of the others their number."""
 
 
 class Troubles:
-    """The troubles of one source.
+    """The troubles of one source."""
 
-    Args:
-        source: Its name.
-    """
-
-    def __init__(self, source: str) -> None:
-        self._source = source
+    def __init__(self) -> None:
         self._parts: dict[str, str] = {}
 
     def tell(self, part: str, words: str) -> bool:
@@ -28,17 +24,14 @@ class Troubles:
             del self._parts[part]
         return True
 
-    def problems(self) -> tuple[Problem, ...]:
-        """One for each trouble, with the parts that are in it."""
+    def __str__(self) -> str:
+        """All of them; ``""`` for none."""
         groups: dict[str, list[str]] = {}
         for part, words in sorted(self._parts.items()):
             groups.setdefault(words, []).append(part)
-        return tuple(
-            Problem("MESH020", "SourceTrouble", Level.WARNING, "", f"{_named(parts)}: {words}", self._source)
-            for words, parts in groups.items()
-        )
+        return "; ".join(f"{_named(parts)}: {words}" for words, parts in groups.items())
 
 
 def _named(parts: list[str]) -> str:
-    more = len(parts) - 3
-    return ", ".join(parts[:3]) + (f" and {more} more" if more > 0 else "")
+    more = len(parts) - _NAMED
+    return ", ".join(parts[:_NAMED]) + (f" and {more} more" if more > 0 else "")

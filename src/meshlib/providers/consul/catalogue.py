@@ -93,7 +93,7 @@ class Catalogue:
         self._slots = asyncio.Semaphore(scope.connections)
         self._services: dict[tuple[str, str], _Service] = {}
         self._objects = Objects(source)
-        self._troubles = Troubles(source)
+        self._troubles = Troubles()
         self._unheard = 0
         self._listed = self._complete = False
         self._version = 0
@@ -207,9 +207,9 @@ class Catalogue:
             self._publish()
 
     def _heard(self, service: _Service, words: str) -> None:
-        first = self._is_first(service)
-        if self._troubles.tell(_called(service), words) or first:
+        if self._is_first(service):
             self._publish()
+        self._tell(_called(service), words)
 
     def _is_first(self, service: _Service) -> bool:
         first, service.heard = not service.heard, True
@@ -219,8 +219,12 @@ class Catalogue:
     # Publishing -----------------------------------------------------------------------------------------------------
 
     def _tell(self, what: str, words: str) -> None:
+        """A trouble is told without a publication, which is a sign of life; that it is over, by one."""
         if self._troubles.tell(what, words):
-            self._publish()
+            if text := str(self._troubles):
+                self._publish_to.troubled(text)
+            else:
+                self._publish()
 
     def _publish(self) -> None:
         """All that is known; nothing before every service of the first list has been heard of once."""
@@ -230,8 +234,9 @@ class Catalogue:
         self._version += 1
         facts = self._objects.facts()
         unread = [problem for service in self._services.values() for problem in service.unread]
-        problems = (*self._troubles.problems(), *facts.problems, *unread)
-        self._publish_to(replace(facts, problems=problems, version=str(self._version)))
+        self._publish_to(replace(facts, problems=(*facts.problems, *unread), version=str(self._version)))
+        if text := str(self._troubles):
+            self._publish_to.troubled(text)
 
 
 def _texts(tags: Any) -> set[str]:

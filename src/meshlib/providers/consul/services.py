@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from meshlib.config.validation.primitives import fqdn, label_pair
-from meshlib.config.validation.protocols import is_http, is_tls, protocol
+from meshlib.config.validation.primitives import fqdn
+from meshlib.config.validation.protocols import protocol
 from meshlib.model.hosts import is_ip
+from meshlib.providers.instances import Instance, labels_of, service_entries
 
-__all__ = ["Instance", "Naming", "datacenter_of", "instances", "objects"]
+__all__ = ["Naming", "datacenter_of", "instances", "objects"]
 
 _MARK = "true"
 """Label value of a tag that has none."""
-_HEAVIEST = 65_535
 _OTHER_KINDS = frozenset({"connect-proxy", "mesh-gateway", "terminating-gateway", "ingress-gateway", "api-gateway"})
 
 
@@ -56,17 +56,6 @@ class Naming:
         filled = {"service": service, "datacenter": datacenter, "domain": self.domain}
         found += [template.format_map(filled) for template in self.hosts]
         return [host.lower() for host in dict.fromkeys(found)]
-
-
-class Instance(NamedTuple):
-    """One instance that may be called."""
-
-    address: str
-    port: int
-    labels: Mapping[str, str]
-    weight: int
-    locality: str
-    protocol: str
 
 
 @dataclass(slots=True)
@@ -109,48 +98,8 @@ def datacenter_of(answer: Sequence[Any]) -> str:
 
 
 def objects(service: str, naming: Naming, datacenter: str, usable: Sequence[Instance], *, local: bool) -> list[Any]:
-    """The ServiceEntry objects of a service: one, or where hosts cannot share a port one for each host."""
-    hosts = naming.hosts_of(service, datacenter, local=local)
-    spoken = next((each.protocol for each in usable if each.protocol), "http")
-    numbers = _ports(naming, usable, spoken)
-    names = {number: spoken if not position else f"{spoken}-{number}" for position, number in enumerate(numbers)}
-    spec = {
-        "ports": [{"number": number, "name": name, "protocol": spoken.upper()} for number, name in names.items()],
-        "location": "MESH_INTERNAL",
-        "resolution": "STATIC" if all(is_ip(each.address) for each in usable) else "DNS",
-        "endpoints": [_endpoint(each, names.values()) for each in usable],
-    }
-    together = is_http(spoken) or is_tls(spoken)
-    return [_object(group, spec) for group in ([hosts] if together else [[host] for host in hosts])]
-
-
-def _object(hosts: list[str], spec: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "ServiceEntry",
-        "metadata": {"name": f"consul-{hosts[0]}"},
-        "spec": {"hosts": hosts, **spec},
-    }
-
-
-def _endpoint(each: Instance, names: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"address": each.address, "ports": dict.fromkeys(names, each.port)}
-    found |= {"labels": dict(each.labels), "weight": each.weight}
-    if each.locality:
-        found["locality"] = each.locality
-    return found
-
-
-def _ports(naming: Naming, usable: Sequence[Instance], spoken: str) -> list[int]:
-    """The well-known port of the protocol, and the one that all instances share; of raw TCP each that there is."""
-    own = sorted({each.port for each in usable})
-    if is_http(spoken):
-        known = [naming.port]
-    elif is_tls(spoken):
-        known = [443]
-    else:
-        return own or [naming.port]
-    return known + [port for port in own if len(own) == 1 and port not in known]
+    """The ServiceEntry objects of a service."""
+    return service_entries("consul", naming.hosts_of(service, datacenter, local=local), usable, naming.port)
 
 
 # One instance -------------------------------------------------------------------------------------------------------
@@ -189,7 +138,7 @@ def _weight(weights: Mapping[str, Any], state: str, passing_only: bool) -> int:
     """Consul's weight of an instance in this state; 0 is not to be called."""
     if state == "critical" or (state == "warning" and passing_only):
         return 0
-    return min(max(0, int(weights.get(state.capitalize(), 1))), _HEAVIEST)
+    return max(0, int(weights.get(state.capitalize(), 1)))
 
 
 def _address(service: Mapping[str, Any], node: Mapping[str, Any], tag: str) -> tuple[str, int]:
@@ -205,9 +154,7 @@ def _address(service: Mapping[str, Any], node: Mapping[str, Any], tag: str) -> t
 
 def _labels(tags: Sequence[str], meta: Mapping[str, str]) -> dict[str, str]:
     """Meta, and tags: ``version=v1`` is a label, ``canary`` is ``canary: "true"``; what cannot be a label is none."""
-    found = dict(_pair(str(tag)) for tag in tags)
-    found |= meta
-    return {key: value for key, value in sorted(found.items()) if label_pair(key, value) is None}
+    return labels_of({**dict(_pair(str(tag)) for tag in tags), **meta})
 
 
 def _pair(tag: str) -> tuple[str, str]:
