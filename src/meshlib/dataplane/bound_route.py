@@ -14,7 +14,7 @@ from meshlib.dataplane.balancing.xxhash import xxh64
 from meshlib.dataplane.destination import Destination
 from meshlib.dataplane.matchers import Clause, bind
 from meshlib.dataplane.policies.asked import NAMES as ASKING_HEADERS
-from meshlib.dataplane.policies.asked import Asked, asked, grpc_timeout, speaks_envoy
+from meshlib.dataplane.policies.asked import Asked, asked, grpc_timeout, may_ask
 from meshlib.dataplane.policies.cors import BoundCors
 from meshlib.dataplane.policies.fault import HEADERS as FAULT_HEADERS
 from meshlib.dataplane.policies.fault import bind_faults, left_to_headers
@@ -126,7 +126,7 @@ class BoundRoute:
 
     def asked_by(self, request: Request) -> BoundRoute:
         """This rule with the retries and timeouts that the request itself asks for, which almost none does."""
-        if not (request.is_grpc or speaks_envoy(request.raw_headers)):
+        if not may_ask(request.raw_headers):
             return self
         policy = self.retry.policy if self.retry is not None else None
         timeout, whose = self.timeout, self.whose

@@ -232,7 +232,7 @@ class Call(CallFacts):
         if attempt.deadline is None:
             return self.target, base + added
         left = attempt.deadline - attempt.started
-        if self.request.is_grpc and self.request.timeout is not None:
+        if self.request.is_grpc and self.request.timeout is not None and not self.request.writes_timeout:
             base = self._with_grpc_timeout(base, left, attempt.started - self.started)
         return self.target, [*base, *added, timeout_headers.expected(left)]
 

@@ -31,6 +31,7 @@ class Request:
         timeout: Seconds the caller gives the whole call, None is unbounded; not above 0 when none are left.
         timeout_of: Whose ``timeout`` it is, in words, where it is not this call's own.
         is_grpc: Content type ``application/grpc``, or that and ``+`` something.
+        writes_timeout: Whoever sends it tells the deadline by itself: no header is made of it.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Request:
         "start_time",
         "timeout",
         "timeout_of",
+        "writes_timeout",
     )
 
     def __init__(
@@ -81,6 +83,7 @@ class Request:
         self.repeatable = repeatable
         self.timeout = timeout
         self.timeout_of = ""
+        self.writes_timeout = False
         self.is_grpc = is_grpc
         self.start_time = start_time
         self._headers: dict[str, str] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -77,7 +76,7 @@ class MeshChannel(grpc.Channel):  # type: ignore[misc]
         self.ways: Ways = BlockingWays(target, mesh, credentials, options, aio=False)
         self.compression = compression
         self.closed = False
-        self.running: weakref.WeakSet[BlockingCourse] = weakref.WeakSet()
+        self.running: set[BlockingCourse] = set()
         self._connectivity = Connectivity(self.ways)
 
     @property

@@ -72,6 +72,7 @@ class Course:
         self._judged: Any = None
         self._late = False
         self._callbacks: list[Callable[[], None]] = []
+        self._among: set[Any] | None = None
         self.call = begin()
 
     # What a colour adds -----------------------------------------------------------------------------------------------
@@ -114,9 +115,12 @@ class Course:
 
     # The course -------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin; never waits."""
+    def start(self, among: set[Any] | None = None) -> None:
+        """Begin; never waits. ``among`` holds it until it is over."""
         call = self.call
+        if among is not None:
+            self._among = among
+            among.add(self)
         if call.hedge is not None:
             self.race()
         elif call.delay or call.limiter is not None:
@@ -200,7 +204,7 @@ class Course:
             outcome = Outcome.of_failure(Failure.PER_TRY_TIMEOUT, outcome.error)
         if attempt.cluster.load_balancer.kind is TAKES_REPORTS:
             self.call.take_report(headers_of(self.trailing(real) or ()), self.clock.now())
-        self._settle(attempt, outcome, self.words_of(real), real)
+        self._settle(attempt, outcome, "" if outcome is OK else self.words_of(real), real)
 
     def words_of(self, real: Any) -> str:
         """Details of an attempt that has ended."""
@@ -250,6 +254,8 @@ class Course:
             self.ended, self.error, self.status = True, error, status
             self.changed()
             callbacks, self._callbacks = self._callbacks, []
+        if self._among is not None:
+            self._among.discard(self)
         if isinstance(self.source, KeptMessages):
             self._let_go(self.source)
         for callback in callbacks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -34,7 +33,7 @@ class Channel(Protocol):
     ways: Ways
     compression: Any
     closed: bool
-    running: weakref.WeakSet[BlockingCourse]
+    running: set[BlockingCourse]
 
 
 class _Method:
@@ -89,8 +88,7 @@ class _Method:
         course = BlockingCourse(self._ways, sent, begin, content)
         if course.call.mirrors:
             mirror_unary(self._ways, course.call, content, sent)
-        self._channel.running.add(course)
-        course.start()
+        course.start(self._channel.running)
         return course
 
     def _streamed(
@@ -110,8 +108,7 @@ class _Method:
         )
         pending = [first]
         course = BlockingCourse(self._ways, sent, lambda: pending.pop() if pending else begin(), replay)
-        self._channel.running.add(course)
-        course.start()
+        course.start(self._channel.running)
         return course
 
 
@@ -135,7 +132,7 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
     ) -> Any:
         """Send and wait for the response."""
         sent = self._as_asked(credentials, wait_for_ready, compression)
-        exchange, reply = self._drive(request, timeout, metadata, sent)
+        exchange, reply = self._drive(request, timeout, metadata, sent, wants_call=False)
         return reply[0] if self._deserialize is None else read(self._deserialize, reply[0], exchange.call)
 
     def with_call(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -168,7 +165,7 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
         return FutureCall(self._course(sent, content, timeout, metadata), self._deserialize)
 
     def _drive(
-        self, request: Any, timeout: float | None, metadata: Metadata | None, sent: Sent
+        self, request: Any, timeout: float | None, metadata: Metadata | None, sent: Sent, *, wants_call: bool = True
     ) -> tuple[UnaryExchange, Any]:
         content = self._content(request)
         self._ready()
@@ -176,7 +173,7 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
         ends = None if timeout is None or not sent.wait_for_ready else clock.now() + timeout
         while True:
             try:
-                return self._once(content, timeout, metadata, sent)
+                return self._once(content, timeout, metadata, sent, wants_call)
             except (NoHealthyUpstream, ConnectFailure):
                 left = None if ends is None else ends - clock.now()
                 if not sent.wait_for_ready or (left is not None and left <= 0):
@@ -185,11 +182,12 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
                 timeout = None if ends is None else ends - clock.now()
 
     def _once(
-        self, content: bytes, timeout: float | None, metadata: Metadata | None, sent: Sent
+        self, content: bytes, timeout: float | None, metadata: Metadata | None, sent: Sent, wants_call: bool
     ) -> tuple[UnaryExchange, Any]:
         ways = self._ways
         call = ways.begin(self._method, metadata, timeout)
         exchange = UnaryExchange(ways, call, content, sent)
+        exchange.wants_call = wants_call
         if call.mirrors:
             mirror_unary(ways, call, content, sent)
         try:

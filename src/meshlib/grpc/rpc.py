@@ -21,7 +21,6 @@ _CONTENT_TYPE = (b"content-type", b"application/grpc")
 _PLAIN: Sequence[tuple[bytes, bytes]] = (_CONTENT_TYPE,)
 _OWN = frozenset({b"host", b"content-type", b"te", b"grpc-timeout", b"user-agent", b"content-length", b"grpc-encoding"})
 """Headers that gRPC writes by itself; none of them may be given as metadata."""
-_OWN_LENGTHS = frozenset(map(len, _OWN))
 _SCHEMES = ("dns:///", "xds:///")
 
 
@@ -72,9 +71,11 @@ def request_of_rpc(
     """
     raw = [_CONTENT_TYPE, *headers_of(metadata)] if metadata else _PLAIN
     authority, host, port, scheme = service
-    return Request(
+    request = Request(
         "POST", scheme, authority, port, method, raw, host=host, repeatable=repeatable, timeout=timeout, is_grpc=True
     )
+    request.writes_timeout = True
+    return request
 
 
 def headers_of(metadata: Metadata) -> Pairs:
@@ -94,14 +95,26 @@ def metadata_of(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str |
     """Headers as metadata, without those that gRPC writes by itself; names in lower case, as gRPC has them."""
     found: list[tuple[str, str | bytes]] = []
     for raw, value in headers:
-        name = raw.lower()
-        if len(name) in _OWN_LENGTHS and name in _OWN:
+        name = _names.get(raw)
+        if name is None:
+            name = _name_of(raw)
+        if not name:
             continue
-        if name.endswith(b"-bin"):
-            found.append((name.decode("latin-1"), _decoded(value)))
-        else:
-            found.append((name.decode("latin-1"), value.decode("latin-1")))
+        found.append((name, _decoded(value) if name[-4:] == "-bin" else value.decode("latin-1")))
     return found
+
+
+def _name_of(raw: bytes) -> str:
+    """The name that metadata has; ``""`` for headers that are none. Remembered, as far as there are not too many."""
+    lower = raw.lower()
+    name = "" if lower in _OWN else lower.decode("latin-1")
+    if len(_names) < _REMEMBERED:
+        _names[raw] = name
+    return name
+
+
+_names: dict[bytes, str] = {}
+_REMEMBERED = 1024
 
 
 def authority_of(headers: Iterable[tuple[bytes, bytes]], default: str) -> str:

@@ -159,6 +159,8 @@ class UnaryExchange(UnaryReading):
 
     _running: Any = None
     _is_branch = False
+    wants_call = True
+    """The caller wants grpcio's call beside the response."""
 
     def send(self, call: Call, attempt: Attempt) -> Any:
         """See ``Exchange.send``."""
@@ -173,6 +175,8 @@ class UnaryExchange(UnaryReading):
             stub = subchannel.stub("unary_unary", target, sent.registered)
             metadata = metadata_of(headers)
             if not self._is_branch:
+                if not self.wants_call and attempt.cluster.load_balancer.kind is not TAKES_REPORTS:
+                    return stub(content, timeout, metadata, sent.credentials, None, sent.compression), None
                 return stub.with_call(content, timeout, metadata, sent.credentials, None, sent.compression)
             self._running = stub.future(content, timeout, metadata, sent.credentials, None, sent.compression)
             return self._running.result(), self._running

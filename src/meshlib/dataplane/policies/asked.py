@@ -17,7 +17,7 @@ from meshlib.dataplane.request import Request
 from meshlib.dataplane.timeout_headers import read_grpc_timeout
 from meshlib.model.policy import RetryPolicy
 
-__all__ = ["NAMES", "Asked", "asked", "grpc_timeout", "speaks_envoy"]
+__all__ = ["NAMES", "Asked", "asked", "grpc_timeout", "may_ask"]
 
 TIMEOUT = "x-envoy-upstream-rq-timeout-ms"
 PER_TRY = "x-envoy-upstream-rq-per-try-timeout-ms"
@@ -50,12 +50,16 @@ class Asked(NamedTuple):
     whose: str
 
 
-def speaks_envoy(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether any header is one of Envoy's."""
+def may_ask(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether any header is one of Envoy's, or gRPC's timeout."""
     for name, _ in headers:
-        if name[:8].lower() == b"x-envoy-":
+        if name[:8].lower() == b"x-envoy-" or (len(name) == _TIMEOUT_LENGTH and name.lower() == _GRPC_TIMEOUT):
             return True
     return False
+
+
+_GRPC_TIMEOUT = b"grpc-timeout"
+_TIMEOUT_LENGTH = len(_GRPC_TIMEOUT)
 
 
 def asked(retry: RetryPolicy | None, timeout: float | None, whose: str, request: Request) -> Asked | None:

@@ -166,17 +166,27 @@ class _Answered(_LoopCall):
                 if real is None:
                     await course.current()
                     continue
-                message = await real
+                message = await self._message_of(real)
             except grpc.RpcError:
                 await self._held(course.pass_by(real))
                 continue
             except asyncio.CancelledError:
+                if real is not None and real.done():
+                    course.over(real)
                 course.cancel()
                 raise
-            course.over(real)
             if course.real is real:
+                course.message = message
+                course.over(real)
                 self._message = self._read(message)
         return self._message
+
+    async def _message_of(self, real: Any) -> Any:
+        self._course.awaited += 1
+        try:
+            return await real
+        finally:
+            self._course.awaited -= 1
 
 
 class _Streamed(_LoopCall):

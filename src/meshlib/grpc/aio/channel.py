@@ -125,7 +125,7 @@ class MeshChannel(grpc.aio.Channel):  # type: ignore[misc]
         self.ways: Ways = LoopWays(target, mesh, credentials, options, aio=True)
         self.compression = compression
         self.closed = False
-        self.running: weakref.WeakSet[LoopCourse] = weakref.WeakSet()
+        self.running: set[LoopCourse] = set()
 
     @property
     def mesh(self) -> Any:

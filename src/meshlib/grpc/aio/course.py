@@ -43,13 +43,20 @@ def ready(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 class LoopCourse(Course):
-    """See ``Course``."""
+    """See ``Course``.
+
+    Attributes:
+        awaited: How many tasks await the message of a unary answer; each tells of its end by itself.
+        message: It, once it was seen.
+    """
 
     def __init__(self, ways: Ways, sent: Sent, begin: Callable[[], Call], source: bytes | KeptMessages) -> None:
         super().__init__(ways, sent, begin, source)
         self.loop = asyncio.get_running_loop()
         self._waiting: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self.awaited = 0
+        self.message: bytes | None = None
 
     # What the caller's tasks wait for ---------------------------------------------------------------------------------
 
@@ -127,14 +134,16 @@ class LoopCourse(Course):
         real.add_done_callback(partial(self._done, real))
 
     def _done(self, real: Any, _: Any) -> None:
-        self.loop.call_soon(self.over, real)
+        if not self.awaited:
+            self.loop.call_soon(self.over, real)
 
     def end_of(self, real: Any, attempt: Attempt, now: float) -> Outcome:
         """See ``Course``."""
-        code, call = ready(real.code()), self.call
+        call, unary = self.call, self.sent.kind.endswith("unary")
+        code = ready(real.code()) if self.message is None else grpc.StatusCode.OK
         if code is grpc.StatusCode.OK:
-            if self.sent.kind.endswith("unary"):
-                message = ready(_awaited(real))
+            if unary:
+                message = self.message if self.message is not None else ready(_awaited(real))
                 call.response_bytes += FRAME + (len(message) if message is not None else 0)
                 call.response_messages += 1
             return OK

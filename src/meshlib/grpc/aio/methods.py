@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -34,7 +33,7 @@ class Channel(Protocol):
     ways: Ways
     compression: Any
     closed: bool
-    running: weakref.WeakSet[LoopCourse]
+    running: set[LoopCourse]
 
 
 class _Method:
@@ -93,8 +92,7 @@ class _Method:
         course = LoopCourse(self._ways, sent, begin, content)
         if course.call.mirrors:
             mirror(self._ways, course.call, [content], sent)
-        self._channel.running.add(course)
-        course.start()
+        course.start(self._channel.running)
         return course
 
     def _streamed(self, sent: Sent, requests: Any, timeout: float | None, metadata: Metadata | None) -> LoopCourse:
@@ -113,8 +111,7 @@ class _Method:
         else:
             source = IteratedMessages(requests, self._content, count, request, memory)
         course = LoopCourse(self._ways, sent, lambda: calls.pop() if calls else begin(), source)
-        self._channel.running.add(course)
-        course.start()
+        course.start(self._channel.running)
         return course
 
 
