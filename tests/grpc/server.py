@@ -7,7 +7,7 @@ their messages are bytes, and every response is JSON that tells who answered and
 Metadata: ``only`` (names of servers that the rest is for), ``until`` (for attempts up to this number), ``code`` and
 ``details``, ``delay`` (seconds before anything), ``messages`` (responses of a stream), ``after`` (messages before the
 code), ``pause`` (seconds between messages), ``orca`` (a load report for the trailers), ``cancel`` (by the server),
-``trailer`` (a value for the trailers).
+``trailer`` (a value for the trailers), ``gate`` (before the code, wait for the command ``open``).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Scripted(grpc.GenericRpcHandler):
         self.name = name
         self.seen: list[dict[str, Any]] = []
         self.active = 0
+        self.gate = threading.Event()
         self.lock = threading.Lock()
 
     def service(self, details: Any) -> Any:
@@ -75,8 +76,10 @@ class Scripted(grpc.GenericRpcHandler):
             self.active += 1
             told["active"] = self.active
         ended = threading.Event()
-        context.add_callback(ended.set)
-        context.add_callback(self._over)
+        if not context.add_callback(ended.set):
+            ended.set()
+        if not context.add_callback(self._over):
+            self._over()
         asked = asked if self._concerned(asked) else {}
         ended.wait(float(asked.get("delay", 0)))
         if "trailer" in asked:
@@ -91,6 +94,8 @@ class Scripted(grpc.GenericRpcHandler):
         for number in range(after if "code" in asked else count):
             yield json.dumps({**told, "number": number}).encode()
             time.sleep(float(asked.get("pause", 0)))
+        if "gate" in asked:
+            self.gate.wait(60)
         if "code" in asked:
             context.abort(CODES[int(asked["code"])], asked.get("details", f"as asked of {self.name}"))
 
@@ -123,6 +128,9 @@ def main(name: str) -> None:
             answer = scripted.seen
         elif command == "forget":
             scripted.seen = []
+            scripted.gate.clear()
+        elif command == "open":
+            scripted.gate.set()
         elif command == "active":
             answer = scripted.active
         elif command == "load":
