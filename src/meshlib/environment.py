@@ -45,8 +45,9 @@ def keywords(environ: Mapping[str, str]) -> dict[str, Any]:
     for name in ("replay_buffer", "replay_memory"):
         if value := environ.get(f"MESHLIB_{name.upper()}"):
             found[name] = _whole_number(f"MESHLIB_{name.upper()}", value)
-    if value := environ.get("MESHLIB_PROPAGATION"):
-        found["propagation"] = tuple(part.strip() for part in value.split(","))
+    for name in ("nameservers", "propagation"):
+        if value := environ.get(f"MESHLIB_{name.upper()}"):
+            found[name] = tuple(part.strip() for part in value.split(","))
     if value := environ.get("MESHLIB_LABELS"):
         found["labels"] = dict(pair.split("=", 1) for pair in value.split(",") if "=" in pair)
     return found

@@ -8,15 +8,11 @@ import random
 import threading
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import groupby
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.clock import SYSTEM_CLOCK, Clock
 from meshlib.config.feed import Feed, Options
-from meshlib.config.resources import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.validation import mesh_config_given
 from meshlib.dataplane.balancing.subsetting import seed_of
@@ -35,6 +31,9 @@ from meshlib.environment import keywords
 from meshlib.errors import ConfigError, NotReady, NotYet
 from meshlib.health import HealthChecks
 from meshlib.lag import LagMonitor
+from meshlib.lookups import Lookups
+from meshlib.mesh_sources import Source, providers_of
+from meshlib.mesh_status import STATUS_LIMIT, MeshStatus, provider_status
 from meshlib.mirror import Mirrors
 from meshlib.model.cluster import cluster_name
 from meshlib.model.endpoint import Locality
@@ -42,9 +41,6 @@ from meshlib.model.hosts import expand
 from meshlib.model.informed import PolicyValue
 from meshlib.model.problem import LEVELS, Problem
 from meshlib.model.snapshot import EMPTY, Client, Snapshot
-from meshlib.providers.base import Provider
-from meshlib.providers.file import FileProvider
-from meshlib.providers.static import StaticProvider
 from meshlib.replay import ReplayMemory
 from meshlib.supervise import ProviderState
 from meshlib.tcp.opens import OpensConnections
@@ -64,50 +60,7 @@ class Follower(Protocol):
         ...
 
 
-Source = str | Path | Provider | Resource[Any] | Mapping[str, Any]
 _LOG = logging.getLogger("meshlib")
-STATUS_LIMIT = 100
-"""How many findings of a kind ``Mesh.status`` lists and the log tells at once; ``Mesh.problems`` has all."""
-
-
-@dataclass(frozen=True, slots=True)
-class MeshStatus:
-    """How a mesh is doing.
-
-    Attributes:
-        version: Of the snapshot in force, 0 before the first.
-        providers: One entry each: ``name``, ``state``, ``version``, ``age`` (seconds since it published), ``silent``
-            (seconds since its last sign of life), ``objects``, ``error``, ``failures``, ``held_empty``; see
-            ``supervise.ProviderState``.
-        problems: What is wrong with the configuration now, the worst first, at most ``STATUS_LIMIT``.
-        not_honoured: What the objects in force ask for and do not get, at most ``STATUS_LIMIT``.
-        totals: How many of both there are.
-        clusters: Clusters in use, and how their endpoints are; see ``dataplane.status.cluster_status``.
-        mirrors: Copies of requests: running, sent, failed, dropped.
-        replay_bytes: Bytes kept now of request bodies that can be taken only once.
-    """
-
-    version: int
-    providers: tuple[dict[str, Any], ...]
-    problems: tuple[Problem, ...]
-    not_honoured: tuple[Problem, ...]
-    totals: dict[str, int]
-    clusters: tuple[dict[str, Any], ...]
-    mirrors: dict[str, int]
-    replay_bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "version": self.version,
-            "providers": list(self.providers),
-            "problems": [problem.to_dict() for problem in self.problems],
-            "not_honoured": [problem.to_dict() for problem in self.not_honoured],
-            "totals": dict(self.totals),
-            "clusters": list(self.clusters),
-            "mirrors": dict(self.mirrors),
-            "replay_bytes": self.replay_bytes,
-        }
 
 
 class Mesh(OpensConnections):
@@ -145,6 +98,8 @@ class Mesh(OpensConnections):
         worker: Name of this process among others of its kind, for example ``host-3``: with it the process uses the same
             few of very many endpoints after a restart (ClientPolicy ``loadBalancer.subsetSize``). By default, and in a
             forked child, the choice is drawn at random.
+        nameservers: DNS servers to ask for the names of ServiceEntries, ``address`` or ``address:port``; by default the
+            system's. Needs ``meshlib[dns]``, which also lets answers hold as long as they say.
         clock: For tests.
         rng: For tests.
 
@@ -175,6 +130,7 @@ class Mesh(OpensConnections):
         stall_bound: float = 0.5,
         worker: str = "",
         address: str = "",
+        nameservers: Sequence[str] | None = None,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
@@ -192,11 +148,16 @@ class Mesh(OpensConnections):
             node,
             address=address,
         )
-        self._providers = _providers(sources, strict)
+        self._providers = providers_of(sources, strict)
         self._states = [ProviderState(provider.name) for provider in self._providers]
         self._ready_timeout = ready_timeout
         settings = None if mesh_config is None else mesh_config_given(mesh_config, strict=strict)
-        self._feed = Feed(len(self._providers), Options(self.client, settings, revision))
+        self._lookups = Lookups(nameservers, clock, rng)
+        self._feed = Feed(
+            len(self._providers),
+            Options(self.client, settings, revision),
+            self._lookups.expansions,
+        )
         self.observer: Observer | None = _observer(telemetry, propagation, grpc_metrics, self.client)
         told = self.observer
         seed = self.rng.getrandbits(64) if self._draws_itself and not worker else seed_of(worker)
@@ -204,6 +165,7 @@ class Mesh(OpensConnections):
         self._lag = LagMonitor(self.state.stalls, told.lagged if told is not None else None)
         self._checks = HealthChecks(prepared_of(weakref.ref(self)), self.state, clock, self.rng)
         self.state.wake = self._checks.wake
+        self.state.doubt = self._lookups.doubt
         self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.is_ready = False
         self._told: tuple[Problem, ...] = ()
@@ -241,7 +203,8 @@ class Mesh(OpensConnections):
         with self._lock:
             if self._upkeep is None and not self._closed:
                 known = self._providers, self._states, self._feed, self.clock, self._checks, self._lag
-                self._upkeep = Upkeep(self, self._publish, *known, beats=self._keeps_time)
+                resolving = self._lookups.resolving
+                self._upkeep = Upkeep(self, self._publish, *known, resolving, beats=self._keeps_time)
 
     @property
     def _keeps_time(self) -> bool:
@@ -260,6 +223,7 @@ class Mesh(OpensConnections):
             if snapshot.routing is self.prepared.snapshot.routing:
                 self.prepared.with_endpoints(snapshot, now)
             else:
+                self._lookups.names.unwant(now)
                 self.prepared = Prepared(snapshot, self.state, now, self.rng)
             problems = self._feed.problems
             if problems is not self._told:
@@ -370,7 +334,7 @@ class Mesh(OpensConnections):
         await anyio.to_thread.run_sync(self.ready, hosts, timeout, abandon_on_cancel=True)
 
     def _has_endpoints(self, hosts: Sequence[str] | None) -> bool:
-        return all(self._reachable(host) for host in hosts or ())
+        return all(self._reachable(host) for host in hosts or ()) and not (hosts and self._lookups.names.pending)
 
     def _reachable(self, address: str) -> bool:
         name, _, port = address.partition(":")
@@ -453,12 +417,13 @@ class Mesh(OpensConnections):
         problems, ignored = self.problems, self._feed.not_honoured
         return MeshStatus(
             self.snapshot.version,
-            tuple(_provider_status(state, now) for state in self._states),
+            tuple(provider_status(state, now) for state in self._states),
             tuple(sorted(problems, key=lambda problem: LEVELS.index(problem.level))[:STATUS_LIMIT]),
             ignored[:STATUS_LIMIT],
             {"problems": len(problems), "not_honoured": len(ignored)},
             tuple(cluster_status(each, self.prepared.cluster(each.name), now) for each in self.state.clusters()),
             self.mirrors.summary(),
+            tuple(self._lookups.names.rows(now)),
             self.replays.used,
         )
 
@@ -513,6 +478,7 @@ class Mesh(OpensConnections):
         if self._upkeep is not None:
             self._upkeep.forget()
         self._upkeep = None
+        self._lookups.names.after_fork()
         if self._draws_itself:
             self.rng.seed()  # else all children would draw alike
         self.state.after_fork(self.rng.getrandbits(64))
@@ -564,35 +530,9 @@ def as_mesh(source: MeshSource) -> tuple[Mesh, bool]:
     return (source, False) if isinstance(source, Mesh) else (Mesh(source), True)
 
 
-def _providers(sources: Sequence[Source], strict: bool) -> list[Provider]:
-    """One for each source, in their order; objects that stand side by side share one."""
-    found: list[Provider] = []
-    for in_code, group in groupby(sources, key=lambda source: isinstance(source, Resource | Mapping)):
-        if in_code:
-            objects = [source for source in group if isinstance(source, Resource | Mapping)]
-            found.append(StaticProvider(*objects, name="objects", strict=strict))
-            continue
-        for source in group:
-            if isinstance(source, str | Path):
-                found.append(FileProvider(source, strict=strict))
-            elif not isinstance(source, Resource | Mapping) and callable(getattr(source, "run", None)):
-                found.append(source)
-            else:
-                raise ConfigError(f"{source!r} is no path, provider, resource or mapping")
-    return found
-
-
 def _observer(telemetry: bool, propagation: Sequence[str], grpc_metrics: bool, client: Client) -> Observer | None:
     if not telemetry:
         return None
     from meshlib.telemetry.otel import OpenTelemetry
 
     return OpenTelemetry(client, propagation, grpc_metrics=grpc_metrics)
-
-
-def _provider_status(state: ProviderState, now: float) -> dict[str, Any]:
-    plain = asdict(state)
-    for name, moment in (("age", "published_at"), ("silent", "heard_at")):
-        since = plain.pop(moment)
-        plain[name] = None if since is None else round(now - since, 3)
-    return plain

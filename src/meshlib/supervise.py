@@ -11,6 +11,7 @@ from tenacity import RetryCallState, wait_random_exponential
 
 from meshlib.clock import Clock
 from meshlib.config.feed import Feed
+from meshlib.dns.resolving import Resolving
 from meshlib.empty_guard import LEASE, EmptyGuard
 from meshlib.model.snapshot import Snapshot
 from meshlib.providers.base import Facts, Provider, ProviderError
@@ -64,12 +65,15 @@ async def supervise(
     feed: Feed,
     publish: Callable[[Snapshot | None], None],
     clock: Clock,
+    resolving: Resolving | None = None,
 ) -> None:
-    """Run until cancelled; ``publish`` gets each new snapshot, and None when only problems changed."""
+    """Run until cancelled; ``publish`` gets each new snapshot, and None when only problems or names' errors changed."""
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         for number, provider in enumerate(providers):
             tasks.create_task(_Run(number, provider, states[number], feed, changed, clock).forever())
+        if resolving is not None:
+            tasks.create_task(resolving.run(lambda _: changed.set()))
         while True:
             await changed.wait()
             if not feed.is_urgent and (feed.snapshot is not None or not feed.complete):

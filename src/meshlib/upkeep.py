@@ -16,6 +16,7 @@ from meshlib import background
 from meshlib.clock import Clock
 from meshlib.config.feed import Feed
 from meshlib.dataplane.prepared import Prepared
+from meshlib.dns.resolving import Resolving
 from meshlib.health import HealthChecks
 from meshlib.lag import LagMonitor
 from meshlib.model.snapshot import Snapshot
@@ -45,6 +46,7 @@ class Upkeep:
         clock: The mesh's.
         checks: Its health checks.
         lag: Notes when event loops are late.
+        resolving: Looks DNS names up.
         beats: Whether to watch the process as well as the loops of callers.
     """
 
@@ -58,10 +60,12 @@ class Upkeep:
         clock: Clock,
         checks: HealthChecks,
         lag: LagMonitor,
+        resolving: Resolving,
         *,
         beats: bool,
     ) -> None:
-        run = partial(_run, weakref.WeakMethod(publish), providers, states, feed, clock, checks, lag if beats else None)
+        known = providers, states, feed, clock, checks, lag if beats else None, resolving
+        run = partial(_run, weakref.WeakMethod(publish), *known)
         running = background.shared.start(run)
         self._collected = weakref.finalize(mesh, background.shared.call_soon, partial(_end, running, lag))
         self._collected.atexit = False  # at exit the whole background ends
@@ -98,6 +102,7 @@ async def _run(
     clock: Clock,
     checks: HealthChecks,
     lag: LagMonitor | None,
+    resolving: Resolving,
 ) -> None:
     def published(snapshot: Snapshot | None) -> None:
         known = publish()
@@ -105,7 +110,7 @@ async def _run(
             known(snapshot)
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(supervise(providers, states, feed, published, clock))
+        tasks.create_task(supervise(providers, states, feed, published, clock, resolving))
         tasks.create_task(checks.run())
         if lag is not None:
             tasks.create_task(lag.watch_process())

@@ -9,7 +9,7 @@ import pytest
 from meshlib import Mesh
 from meshlib.config.feed import Feed, Options
 from meshlib.config.resources import load_dict, load_text
-from meshlib.mesh import STATUS_LIMIT
+from meshlib.mesh_status import STATUS_LIMIT
 from meshlib.model.snapshot import Client
 from meshlib.providers import StaticProvider
 from meshlib.providers.base import Facts

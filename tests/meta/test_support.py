@@ -34,6 +34,7 @@ NOT_FOR_CALLS = {
     "what compiling needs, and has put elsewhere by then": "snapshot.Client endpoint.Endpoint.labels "
     "endpoint.Endpoint.locality endpoint.Endpoint.network endpoint.Endpoint.hostname policy.LoadBalancer.hash_keys "
     "policy.Tls.verify_host policy.Tls.refused cluster.Cluster.client_policy",
+    "what looking names up obeys, before any call": "cluster.Cluster.dns_refresh",
     "what a server asks of its callers": "rbac",
     "what only xDS can say": "domains.RouteTable policy.OutlierDetection.success_rate "
     "policy.OutlierDetection.failure_percentage policy.SuccessRate policy.FailurePercentage "

@@ -13,6 +13,7 @@ from typing import Any
 from meshlib.config.chained import chained
 from meshlib.config.compile.universe import ENDPOINT_KINDS, Universe, View
 from meshlib.config.merge import Change, Merge
+from meshlib.config.resolved import Expansions, Resolved, Table
 from meshlib.config.resources.base import Resource
 from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.resources.mesh_config_map import carries_mesh_config, mesh_settings
@@ -48,14 +49,21 @@ class Feed:
     and then of their files; the others are reported (MESH001), unless they are equal. An object that turns bad stays
     as it last was, also where a later provider has a good one: a slip of the pen does not change who is in charge.
 
+    Args:
+        providers: How many there are.
+        options: What compiling depends on besides the objects.
+        expansions: Makes addresses of DNS names; None leaves them names.
+
     Attributes:
         problems: What was found at the last publication.
         universe: What the last snapshot was compiled from; None before the first.
         snapshot: The last published, or None.
     """
 
-    def __init__(self, providers: int, options: Options) -> None:
+    def __init__(self, providers: int, options: Options, expansions: Expansions | None = None) -> None:
         self.options = options
+        self._expansions = expansions
+        self._table: Table = {}
         self.problems: tuple[Problem, ...] = ()
         self.universe: Universe | None = None
         self.snapshot: Snapshot | None = None
@@ -96,15 +104,20 @@ class Feed:
         changes = self._merge.merge()
         self.problems = self._merge.problems
         sources = self._given()
-        if self.snapshot is not None and not changes and _same(sources, self._sources, 0):
+        table = self._expansions.table() if self._expansions is not None else self._table
+        same = _same(sources, self._sources, 0) and table is self._table
+        if self.snapshot is not None and not changes and same:
             return None
         view, same_routing = self._advance(changes)
         before = self.snapshot
         same_routing = same_routing and _same(sources, self._sources, 1)
-        self._view, self._sources = view, sources
+        self._view, self._sources, self._table = view, sources, table
         routing = before.routing if before is not None and same_routing else None
         version = before.version + 1 if before is not None else 1
-        self.snapshot = Snapshot(chained(view, [source for source, _ in sources]), version, routing)
+        source = chained(view, [source for source, _ in sources])
+        if self._expansions is not None:
+            source = Resolved(source, self._expansions, table)
+        self.snapshot = Snapshot(source, version, routing)
         return self.snapshot
 
     def _given(self) -> tuple[tuple[Source, object], ...]:

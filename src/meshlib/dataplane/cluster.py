@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from meshlib.dataplane.balancing.client_weights import take_report
@@ -11,7 +11,7 @@ from meshlib.dataplane.balancing.load_report import report_in
 from meshlib.dataplane.balancing.peak_ewma import measure
 from meshlib.dataplane.balancing.pick import Group, Moment, Picker, is_healthy
 from meshlib.dataplane.balancing.subsets import narrowed
-from meshlib.dataplane.outcome import Blame, Outcome
+from meshlib.dataplane.outcome import Blame, Failure, Outcome
 from meshlib.dataplane.policies.breakers import Breakers
 from meshlib.dataplane.policies.checks import Checks
 from meshlib.dataplane.policies.gate import Gate
@@ -52,6 +52,7 @@ class PreparedCluster:
         limiter: Bounds the rate of calls; None when unlimited.
         measures: The balancer wants to know how long answers take.
         takes_reports: The balancer wants to see the load reports in answers.
+        doubt: Is told of addresses that could not be connected to, where names were looked up for them; else None.
         checks: Active health checks; None where none are asked for.
     """
 
@@ -73,6 +74,7 @@ class PreparedCluster:
         "checks",
         "cluster",
         "counts_calls",
+        "doubt",
         "gate",
         "inherited",
         "limiter",
@@ -85,6 +87,7 @@ class PreparedCluster:
         self.cluster = cluster
         self.state = state
         self.inherited = False
+        self.doubt: Callable[[str], None] | None = None
         self._original = cluster.discovery is Discovery.ORIGINAL_DST
         kind = cluster.load_balancer.kind
         self._subsets = cluster.load_balancer.subsets
@@ -306,6 +309,8 @@ class PreparedCluster:
             since: When the attempt began; a timeout while this process stood still is then no fault of the endpoint,
                 and a breaker that has closed since then looks away.
         """
+        if self.doubt is not None and outcome.failure in (Failure.CONNECT, Failure.CONNECT_TIMEOUT):
+            self.doubt(state.endpoint.address)
         if outcome.failure is not None and since is not None and outcome.is_timeout:
             outcome = outcome.excused() if self.state.stalls.excuse(since, now) else outcome
         if self._breakers is not None:

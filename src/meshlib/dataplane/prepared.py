@@ -21,7 +21,7 @@ from meshlib.dataplane.policies.rate_limit import RateLimiter
 from meshlib.dataplane.policies.token_buckets import TokenBuckets
 from meshlib.dataplane.request import Request
 from meshlib.model.client_policy import RateLimit
-from meshlib.model.cluster import Cluster
+from meshlib.model.cluster import Cluster, Discovery
 from meshlib.model.policy import RetryPolicy
 from meshlib.model.route import Forward, Route, VirtualHost, WeightedCluster
 from meshlib.model.tcp import TcpHost
@@ -201,6 +201,8 @@ class Prepared:
     def _ready(self, cluster: Cluster) -> PreparedCluster:
         assignment = self.snapshot.assignment(cluster.name)
         ready = PreparedCluster(cluster, self.state.cluster(cluster.name), assignment, self._made_at, self._rng)
+        if cluster.discovery is Discovery.STRICT_DNS:
+            ready.doubt = self.state.doubt
         limit = cluster.client_policy.rate_limit
         if limit is not None:
             ready.limiter = RateLimiter(limit, cluster.service, self._buckets(limit))

@@ -10,7 +10,7 @@ since a response that is dropped ends its call in whichever thread collects it, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from meshlib.dataplane.change import Change, Tell, Wake
@@ -317,15 +317,17 @@ class State:
     Attributes:
         stalls: When this process stood still.
         wake: Is told which clusters want health checks; None checks nothing.
+        doubt: Is told of addresses that could not be connected to; None tells nobody.
         cookies: Those that were made here for consistent hashing.
     """
 
-    __slots__ = ("_buckets", "_clusters", "_faults", "_lock", "_seed", "_tell", "cookies", "stalls", "wake")
+    __slots__ = ("_buckets", "_clusters", "_faults", "_lock", "_seed", "_tell", "cookies", "doubt", "stalls", "wake")
 
     def __init__(self, tell: Tell | None = None, stalls: Stalls | None = None, seed: int = 0) -> None:
         self._tell = tell
         self._seed = seed
         self.wake: Wake | None = None
+        self.doubt: Callable[[str], None] | None = None
         self.cookies = CookieJar()
         self.stalls = stalls if stalls is not None else Stalls()
         self._lock = threading.RLock()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.providers.base import Facts, Provider, ProviderError, Publish
 from meshlib.providers.consul import ConsulProvider
+from meshlib.providers.dns import DnsProvider
 from meshlib.providers.etcd import EtcdProvider, EtcdRegistration
 from meshlib.providers.file import FileProvider
 from meshlib.providers.objects import Objects
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConsulProvider",
+    "DnsProvider",
     "EtcdProvider",
     "EtcdRegistration",
     "Facts",

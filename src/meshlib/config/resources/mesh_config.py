@@ -26,7 +26,7 @@ from meshlib.config.resources.extension_providers import (
 from meshlib.config.resources.proxy_config import ProxyConfig
 from meshlib.config.resources.selectors import LabelSelector
 from meshlib.config.resources.sidecar import OutboundTrafficMode
-from meshlib.config.resources.support import Approximated, Carried, Ignored, ServerSide
+from meshlib.config.resources.support import Approximated, Ignored, ServerSide
 from meshlib.config.resources.virtual_service import HTTPRetry
 
 __all__ = [
@@ -260,9 +260,7 @@ class MeshConfig(Message):
     h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)] = (
         H2UpgradePolicy.DO_NOT_UPGRADE
     )
-    dns_refresh_rate: Annotated[
-        Duration, Carried("names are resolved at connect time", into="cluster.Cluster.dns_refresh")
-    ] = 60.0
+    dns_refresh_rate: Duration = 60.0
     protocol_detection_timeout: Annotated[Duration, ServerSide("a client knows what it speaks")] = 0.0
     default_service_export_to: list[str] = Field(default_factory=lambda: ["*"])
     default_virtual_service_export_to: list[str] = Field(default_factory=lambda: ["*"])

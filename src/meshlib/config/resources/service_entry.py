@@ -64,7 +64,10 @@ class ServiceEntrySpec(Message):
     resolution: Annotated[
         Resolution,
         numbered(*Resolution),
-        Approximated("a name is one endpoint, whatever its addresses; the system resolves it", (Resolution.DNS,)),
+        Approximated(
+            "the system resolves the name for every connection, and all its addresses are raced",
+            (Resolution.DNS_ROUND_ROBIN,),
+        ),
     ] = Resolution.NONE
     endpoints: Annotated[list[WorkloadEntrySpec], Field(max_length=4096)] = Field(default_factory=list)
     workload_selector: LabelsSelector | None = None
