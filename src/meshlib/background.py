@@ -15,6 +15,9 @@ from typing import Any
 
 __all__ = ["Background", "shared"]
 
+_ROUNDS = 5
+"""Times that tasks are ended: one that is cancelled while it connects may have just begun others."""
+
 
 class Background:
     """Runs coroutines in a thread of its own while anybody holds on to it."""
@@ -82,10 +85,11 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        for _ in range(_ROUNDS):
+            if not (tasks := asyncio.all_tasks(loop)):
+                break
+            for task in tasks:
+                task.cancel()
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:

@@ -12,6 +12,7 @@ from meshlib.providers.consul import ConsulProvider
 from meshlib.providers.dns import DnsProvider
 from meshlib.providers.etcd import EtcdProvider, EtcdRegistration
 from meshlib.providers.file import FileProvider
+from meshlib.providers.kubernetes import KubernetesProvider
 from meshlib.providers.objects import Objects
 from meshlib.providers.static import StaticProvider
 
@@ -25,6 +26,7 @@ __all__ = [
     "EtcdRegistration",
     "Facts",
     "FileProvider",
+    "KubernetesProvider",
     "Objects",
     "Provider",
     "ProviderError",

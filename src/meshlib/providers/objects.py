@@ -60,6 +60,11 @@ class Objects:
         """Whether there is something under ``key``."""
         return key in self._entries
 
+    def version(self, key: Hashable) -> str:
+        """The version of what stands under ``key``, ``""`` for nothing."""
+        known = self._entries.get(key)
+        return known.version if known is not None else ""
+
     def put(self, key: Hashable, given: Mapping[str, Any] | Resource[Any] | Loaded, version: str = "") -> bool:
         """What stands under ``key`` now.
 
