@@ -163,8 +163,16 @@ class Course:
         try:
             real, subchannel = self.dial(attempt)
         except Exception as error:
-            self._settle(attempt, raised(error), "", None)
+            self.unsent(attempt, error)
             return
+        self.sent_off(attempt, real, subchannel)
+
+    def unsent(self, attempt: Attempt, error: BaseException) -> None:
+        """An attempt could not even be begun."""
+        self._settle(attempt, raised(error), "", None)
+
+    def sent_off(self, attempt: Attempt, real: Any, subchannel: Subchannel | None) -> None:
+        """An attempt is on the wire."""
         with self.lock:
             self._subchannel, self.real = subchannel, real
             self.changed()

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from meshlib.grpc.aio.channel import MeshChannel, mesh_channel
+from meshlib.grpc.aio.interceptor import MeshInterceptor
 
-__all__ = ["MeshChannel", "mesh_channel"]
+__all__ = ["MeshChannel", "MeshInterceptor", "mesh_channel"]

@@ -229,7 +229,7 @@ class _Streamed(_LoopCall):
             if message is not EOF:
                 if course.real is real and (course.committed or course.commit(real)):
                     call = course.call
-                    call.response_bytes += len(message) + FRAME
+                    call.response_bytes += (course.weigh(message) or 0) + FRAME
                     call.response_messages += 1
                     return message if self._deserialize is None else self._read(message)
                 continue

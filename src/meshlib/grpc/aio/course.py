@@ -144,7 +144,7 @@ class LoopCourse(Course):
         if code is grpc.StatusCode.OK:
             if unary:
                 message = self.message if self.message is not None else ready(_awaited(real))
-                call.response_bytes += FRAME + (len(message) if message is not None else 0)
+                call.response_bytes += FRAME + ((self.weigh(message) or 0) if message is not None else 0)
                 call.response_messages += 1
             return OK
         words = ready(real.details()) or ""

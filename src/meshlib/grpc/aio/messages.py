@@ -29,9 +29,15 @@ class IteratedMessages(KeptMessages):
     """
 
     def __init__(
-        self, source: Any, serialize: Callable[[Any], bytes], count: Count, request: Request, memory: ReplayMemory
+        self,
+        source: Any,
+        serialize: Callable[[Any], bytes],
+        count: Count,
+        request: Request,
+        memory: ReplayMemory,
+        weigh: Callable[[Any], int | None] = len,
     ) -> None:
-        super().__init__(request, memory)
+        super().__init__(request, memory, weigh)
         self._asynchronous = hasattr(source, "__aiter__")
         self._source = aiter(source) if self._asynchronous else iter(source)
         self._serialize = serialize
@@ -52,7 +58,7 @@ class IteratedMessages(KeptMessages):
         """
         place = number - self.gone
         message = self.kept[place] if 0 <= place < len(self.kept) else await self._take()
-        self._count(len(message) + FRAME)
+        self._count((self._weigh(message) or 0) + FRAME)
         return message
 
     async def _take(self) -> bytes:
