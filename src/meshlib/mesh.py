@@ -162,6 +162,8 @@ class Mesh(OpensConnections):
         told = self.observer
         seed = self.rng.getrandbits(64) if self._draws_itself and not worker else seed_of(worker)
         self.state = State(told.health_changed if told is not None else None, Stalls(stall_bound), seed)
+        if told is not None:
+            told.watch(self.state)
         self._lag = LagMonitor(self.state.stalls, told.lagged if told is not None else None)
         self._checks = HealthChecks(prepared_of(weakref.ref(self)), self.state, clock, self.rng)
         self.state.wake = self._checks.wake

@@ -36,6 +36,8 @@ def told(reader):
     for resource in data.resource_metrics if data else ():
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
+                if metric.name == "meshlib_circuit_breakers":  # tells of meshes of other tests as well
+                    continue
                 key = (resource.resource, scope.scope, metric.name, metric.unit, metric.description)
                 points = [
                     (
@@ -152,7 +154,7 @@ def test_a_provider_of_another_make_is_served_by_its_instruments():
         def create(self, name, *_, **__):
             return self.made.setdefault(name, Instrument(name))
 
-        create_counter = create_histogram = create
+        create_counter = create_histogram = create_observable_gauge = create
 
     provider = Other()
     calls(4, [IstioMetrics(provider.get_meter("meshlib"), Client(), provider)], random.Random(8))

@@ -12,6 +12,7 @@ from meshlib.dataplane.change import Change
 if TYPE_CHECKING:
     from meshlib.dataplane.call import Attempt, Call
     from meshlib.dataplane.outcome import Outcome
+    from meshlib.dataplane.state import State
 
 __all__ = ["CallObserver", "ConnectionObserver", "Observer"]
 
@@ -60,6 +61,10 @@ class Observer(Protocol):
 
         Called while the cluster's state is locked: must neither raise nor wait, nor look at that state.
         """
+        ...
+
+    def watch(self, state: State) -> None:
+        """The live state of the mesh, for values that are read when somebody collects; told once, to be held weakly."""
         ...
 
     def lagged(self, seconds: float, where: str) -> None:

@@ -321,7 +321,19 @@ class State:
         cookies: Those that were made here for consistent hashing.
     """
 
-    __slots__ = ("_buckets", "_clusters", "_faults", "_lock", "_seed", "_tell", "cookies", "doubt", "stalls", "wake")
+    __slots__ = (
+        "__weakref__",
+        "_buckets",
+        "_clusters",
+        "_faults",
+        "_lock",
+        "_seed",
+        "_tell",
+        "cookies",
+        "doubt",
+        "stalls",
+        "wake",
+    )
 
     def __init__(self, tell: Tell | None = None, stalls: Stalls | None = None, seed: int = 0) -> None:
         self._tell = tell

@@ -19,6 +19,7 @@ from meshlib.dataplane.call import Call
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Workload
 from meshlib.model.snapshot import Client
+from meshlib.telemetry.breaker_gauge import report_breakers
 from meshlib.telemetry.sdk_readers import COUNTERS, HISTOGRAMS, ledger_of
 from meshlib.telemetry.series import BUCKETS
 
@@ -53,6 +54,7 @@ class IstioMetrics:
         self._changes = meter.create_counter("meshlib_health_changes_total", description=changes)
         lag = "How late an event loop was; from the stall bound on, timeouts count against no endpoint"
         self._lag = meter.create_histogram("meshlib_event_loop_lag_seconds", "s", description=lag)
+        report_breakers(meter)
         self._source = source_labels(client)
         self._ledger = ledger_of(provider, self._instruments) if provider is not None else None
         self._kinds: dict[tuple[Any, ...], tuple[_Adds, Workload]] = {}

@@ -20,7 +20,9 @@ from meshlib.dataplane.change import Change
 from meshlib.dataplane.cluster import RAW
 from meshlib.dataplane.events import CallObserver
 from meshlib.dataplane.outcome import Blame, Outcome
+from meshlib.dataplane.state import State
 from meshlib.model.snapshot import Client
+from meshlib.telemetry import breaker_gauge
 from meshlib.telemetry.metrics import IstioMetrics
 from meshlib.telemetry.rpc_metrics import MeteredRpc, RpcMetrics
 from meshlib.telemetry.rpc_spans import WatchedRpc
@@ -81,6 +83,10 @@ class OpenTelemetry:
         counting = self.metrics or self._find_meter()
         if counting is not None:
             counting.count_change(cluster, change.value, "endpoint" if endpoint else "cluster")
+
+    def watch(self, state: State) -> None:
+        """See ``Observer.watch``."""
+        breaker_gauge.watch(state)
 
     def lagged(self, seconds: float, where: str) -> None:
         """See ``Observer.lagged``."""
