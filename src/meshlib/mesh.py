@@ -41,6 +41,7 @@ from meshlib.model.hosts import expand
 from meshlib.model.informed import PolicyValue
 from meshlib.model.problem import LEVELS, Problem
 from meshlib.model.snapshot import EMPTY, Client, Snapshot
+from meshlib.providers.urls import split
 from meshlib.replay import ReplayMemory
 from meshlib.supervise import ProviderState
 from meshlib.tcp.opens import OpensConnections
@@ -69,7 +70,8 @@ class Mesh(OpensConnections):
     Nothing is started before the first use, so that a mesh may be made at import time and before a fork.
 
     Args:
-        sources: Paths of files and folders, providers, resource objects or plain mappings. Where two sources hold the
+        sources: Paths of files and folders, URLs of providers (``meshlib.providers.urls``), providers, resource
+            objects or plain mappings. Where two sources hold the
             same object, the earlier wins.
         namespace: Of the caller, and of objects that name none.
         labels: Of the caller, for ``sourceLabels`` and selectors.
@@ -186,16 +188,17 @@ class Mesh(OpensConnections):
     def from_env(cls, **overrides: Any) -> Mesh:
         """A mesh from the environment; keyword arguments win.
 
-        ``MESHLIB_CONFIG`` holds paths, separated as in ``PATH``; ``POD_NAMESPACE`` or ``MESHLIB_NAMESPACE`` the
-        namespace; ``MESHLIB_LABELS`` ``k=v,k=v``; every other keyword of ``Mesh`` has a ``MESHLIB_<NAME>``.
+        ``MESHLIB_CONFIG`` holds paths, separated as in ``PATH``, or paths and URLs (``consul://127.0.0.1:8500``),
+        separated by spaces; ``POD_NAMESPACE`` or ``MESHLIB_NAMESPACE`` the namespace; ``MESHLIB_LABELS`` ``k=v,k=v``;
+        every other keyword of ``Mesh`` has a ``MESHLIB_<NAME>``.
 
         Raises:
             ConfigError: ``MESHLIB_CONFIG`` is not set, or a value cannot be read.
         """
         environ = os.environ
-        paths = [path for path in environ.get("MESHLIB_CONFIG", "").split(os.pathsep) if path]
+        paths = split(environ.get("MESHLIB_CONFIG", ""))
         if not paths:
-            raise ConfigError("MESHLIB_CONFIG is not set: it names files or folders of configuration")
+            raise ConfigError("MESHLIB_CONFIG is not set: it names files, folders or URLs of configuration")
         return cls(*paths, **{**keywords(environ), **overrides})
 
     # Publication ----------------------------------------------------------------------------------------------------

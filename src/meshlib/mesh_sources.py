@@ -12,6 +12,7 @@ from meshlib.errors import ConfigError
 from meshlib.providers.base import Provider
 from meshlib.providers.file import FileProvider
 from meshlib.providers.static import StaticProvider
+from meshlib.providers.urls import is_url, provider_of
 
 __all__ = ["Source", "providers_of"]
 
@@ -27,10 +28,12 @@ def providers_of(sources: Sequence[Source], strict: bool) -> list[Provider]:
             found.append(StaticProvider(*objects, name="objects", strict=strict))
             continue
         for source in group:
-            if isinstance(source, str | Path):
+            if isinstance(source, str) and is_url(source):
+                found.append(provider_of(source))
+            elif isinstance(source, str | Path):
                 found.append(FileProvider(source, strict=strict))
             elif not isinstance(source, Resource | Mapping) and callable(getattr(source, "run", None)):
                 found.append(source)
             else:
-                raise ConfigError(f"{source!r} is no path, provider, resource or mapping")
+                raise ConfigError(f"{source!r} is no path, URL, provider, resource or mapping")
     return found

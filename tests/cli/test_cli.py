@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from meshlib.cli.commands import meshlib
 from tests.conftest import endpoint_slice, service
+from tests.dns.server import DnsServer
 
 RULES = """---
 apiVersion: networking.istio.io/v1
@@ -149,3 +150,23 @@ def test_a_problem_is_told_once(tmp_path):
         given = [*command, *(["http://127.0.0.1:1/"] if command[0] != "config" else []), "--config", str(tmp_path)]
         told = subprocess.run([sys.executable, "-m", "meshlib.cli", *given], capture_output=True, text=True)
         assert told.stderr.count("unknown field 'bogus'") == 1
+
+
+def test_live_waits_for_names_and_says_how_the_sources_are_doing(tmp_path):
+    with DnsServer() as server:
+        server.zone[("svc.test", "A")] = [(30, "10.0.0.1"), (30, "10.0.0.2")]
+        file = tmp_path / "mesh.yaml"
+        file.write_text(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s}\nspec:\n  hosts: [svc.test]\n"
+            "  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: DNS\n"
+        )
+        arguments = ["--config", str(file), "--live", "--nameservers", server.address, "--output", "json"]
+        done = CliRunner().invoke(meshlib, ["config", "endpoints", *arguments])
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        assert [row["endpoint"] for row in told["endpoints"]] == ["10.0.0.1:80", "10.0.0.2:80"]
+        assert [(each["name"], each["state"]) for each in told["providers"]] == [(f"file:{file}", "running")]
+        assert [(each["name"], each["values"]) for each in told["names"]] == [("svc.test", ["10.0.0.1", "10.0.0.2"])]
+        whole = json.loads(CliRunner().invoke(meshlib, ["config", "dump", *arguments]).stdout)
+        assert whole["names"][0]["name"] == "svc.test"
+        assert whole["hosts"][0]["name"] == "svc.test"

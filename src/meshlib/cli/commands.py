@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -22,6 +22,23 @@ UNUSABLE = 2
 _SILENCE = logging.NullHandler()
 
 
+if TYPE_CHECKING:
+    _Text = click.ParamType[str]
+else:  # older versions are not generic
+    _Text = click.ParamType
+
+
+class _Source(_Text):
+    """A path or URL, any number of them in the environment."""
+
+    name = "source"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        from meshlib.providers.urls import split
+
+        return split(rv)
+
+
 def _mesh_options(function: F) -> F:
     """What every command that reads a configuration takes; each has an environment variable too."""
     for option in (
@@ -29,7 +46,13 @@ def _mesh_options(function: F) -> F:
         click.option("--labels", default="", envvar="MESHLIB_LABELS", help="The caller's labels, k=v,k=v."),
         click.option("--namespace", default="default", envvar="MESHLIB_NAMESPACE", help="The caller's namespace."),
         click.option(
-            "--config", "paths", multiple=True, required=True, envvar="MESHLIB_CONFIG", help="File or folder of YAML."
+            "--config",
+            "paths",
+            multiple=True,
+            required=True,
+            type=_Source(),
+            envvar="MESHLIB_CONFIG",
+            help="File or folder of YAML, or a URL: consul://host:8500, dns:host:port, etcd://host:2379, xds:...",
         ),
     ):
         function = option(function)
@@ -139,18 +162,38 @@ def config() -> None:
 def _config_command(name: str, help_text: str) -> None:
     @config.command(name, help=help_text)
     @_mesh_options
+    @click.option(
+        "--nameservers", default="", envvar="MESHLIB_NAMESERVERS", help="DNS servers for names: address:port,address."
+    )
+    @click.option("--live", is_flag=True, help="Wait for every source and DNS name first, and say how each is doing.")
+    @click.option("--timeout", type=float, default=10.0, help="Seconds to wait at most.")
     @_output
-    def command(paths: tuple[str, ...], namespace: str, labels: str, strict: bool, output: str) -> None:
+    def command(
+        paths: tuple[str, ...],
+        namespace: str,
+        labels: str,
+        strict: bool,
+        nameservers: str,
+        live: bool,
+        timeout: float,
+        output: str,
+    ) -> None:
         from meshlib.cli import dump
+        from meshlib.cli.live import settled
 
-        with _mesh(paths, namespace, labels, strict) as mesh:
-            _usable(mesh.wait_ready)
+        servers = [each for each in nameservers.split(",") if each] or None
+        with _mesh(paths, namespace, labels, strict, nameservers=servers) as mesh:
+            _usable(lambda: mesh.ready(timeout=timeout))
+            settling = settled(mesh, timeout) if live else {}
             rows = getattr(dump, name)(mesh.snapshot)
             problems = mesh.problems
         if output == "json" or name == "dump":
-            click.echo(json.dumps(rows, indent=2))
+            whole = rows if name == "dump" else {name: rows}
+            click.echo(json.dumps({**whole, **settling} if live else rows, indent=2))
         else:
             show.table(name, rows)
+            for title, told in settling.items():
+                show.table(title, told)
         show.problems(problems)
 
 
@@ -276,7 +319,7 @@ def demo(seconds: float, no_tty: bool, output: str) -> None:
     sys.exit(run(seconds, live=sys.stdout.isatty() and not no_tty and output == "text", as_json=output == "json"))
 
 
-def _mesh(paths: tuple[str, ...], namespace: str, labels: str, strict: bool) -> Any:
+def _mesh(paths: tuple[str, ...], namespace: str, labels: str, strict: bool, **options: Any) -> Any:
     """A mesh that tells of its problems through the command alone: without a handler, logging would print them too."""
     from meshlib.mesh import Mesh
 
@@ -285,7 +328,7 @@ def _mesh(paths: tuple[str, ...], namespace: str, labels: str, strict: bool) -> 
     if any(not equals for _, equals, _ in pairs):
         _stop(f"--labels {labels!r} is not of the form k=v,k=v")
     given = {key: value for key, _, value in pairs}
-    return _usable(lambda: Mesh(*paths, namespace=namespace, labels=given, strict=strict))
+    return _usable(lambda: Mesh(*paths, namespace=namespace, labels=given, strict=strict, **options))
 
 
 def _headers(given: tuple[str, ...]) -> list[tuple[str, str]]:
