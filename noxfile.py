@@ -72,6 +72,17 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def downstream(session: nox.Session) -> None:
+    """Run httpx's own tests, of its source distribution, over the mesh, and compare with httpx alone."""
+    session.install("-e", ".[test]", "chardet>=5.2", "httpx[cli,socks]", "uvicorn>=0.30")
+    folder = session.create_tmp()
+    version = session.run("python", "-c", "import httpx; print(httpx.__version__)", silent=True).strip()
+    source = ["--no-deps", "--no-binary", "httpx", f"httpx=={version}"]
+    session.run("python", "-m", "pip", "download", "-q", "--dest", folder, *source)
+    session.run("python", "downstream/run.py", folder, *session.posargs)
+
+
+@nox.session
 def clean(session: nox.Session) -> None:
     """Remove what the other sessions left."""
     for name in (".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache"):
