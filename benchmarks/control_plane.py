@@ -66,7 +66,8 @@ def latency(plane: ControlPlane, mesh: Mesh, services: int, count: int) -> list[
 
 
 def main() -> int:
-    services, count = (int(text) for text in (*sys.argv[1:], "1000", "20")[:2])
+    services = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 20
     with ControlPlane() as plane:
         plane.serve(*resources(services, count))
         started = time.perf_counter()

@@ -26,6 +26,7 @@ class StateOfTheWorld(Session):
         super().__init__(*args, **kwargs)
         self._versions: dict[Kind, str] = {}
         self._nonces: dict[Kind, str] = {}
+        self._listed: dict[Kind, tuple[frozenset[str], list[str]]] = {}
 
     def open(self, now: float) -> None:
         """See ``Session.open``."""
@@ -41,15 +42,21 @@ class StateOfTheWorld(Session):
 
     def _send(self, kind: Kind, error: Any = None) -> None:
         """All that is wanted of a type; an empty list asks for everything at first, and for nothing afterwards."""
-        names = self._wanted[kind]
         made = discovery_pb2.DiscoveryRequest(
             type_url=kind.url,
             version_info=self._versions.get(kind, ""),
             response_nonce=self._nonces.get(kind, ""),
-            resource_names=() if names == {EVERYTHING} else sorted(names),
+            resource_names=self._list(kind),
             error_detail=error,
         )
         self.outbox.append(self._introduce(made))
+
+    def _list(self, kind: Kind) -> list[str]:
+        """The names in order, made once as long as they are the same: each acknowledgement lists them all."""
+        names = self._wanted[kind]
+        if kind not in self._listed or self._listed[kind][0] is not names:
+            self._listed[kind] = names, [] if names == {EVERYTHING} else sorted(names)
+        return self._listed[kind][1]
 
     def receive(self, answer: Any, now: float) -> None:
         """See ``Session.receive``."""
