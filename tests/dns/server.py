@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from typing import Any
 
 import dns.flags
@@ -76,8 +77,16 @@ class DnsServer:
             with connection, contextlib.suppress(OSError, struct.error):
                 connection.settimeout(2.0)
                 (length,) = struct.unpack("!H", connection.recv(2))
-                for part in self._reply(connection.recv(length), "tcp"):
-                    connection.sendall(struct.pack("!H", len(part)) + part)
+                query = connection.recv(length)
+                for part in self._reply(query, "tcp"):
+                    self._send(connection, struct.pack("!H", len(part)) + part)
+
+    def _send(self, connection: socket.socket, whole: bytes) -> None:
+        step = 1 if DRIP in self.zone.values() else len(whole)
+        for start in range(0, len(whole), step):
+            connection.sendall(whole[start : start + step])
+            if step == 1:
+                time.sleep(0.05)
 
     def _reply(self, raw: bytes, by: str) -> list[bytes]:
         query = dns.message.from_wire(raw)
@@ -85,11 +94,14 @@ class DnsServer:
         name, kind = question.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(question.rdtype)
         self.asked.append((name, kind, by))
         said = self.zone.get((name, kind))
-        if said == SILENT or (said == DRIP and by == "udp"):
+        if said == SILENT:
             return []
         if said == GARBAGE:
             return [b"\xff" * 40]
         reply = dns.message.make_response(query)
+        if said == DRIP and by == "udp":
+            reply.flags |= dns.flags.TC
+            return [reply.to_wire()]
         if isinstance(said, tuple):  # truncated over UDP, whole over TCP
             word, said = said
             if word == TRUNCATED and by == "udp":

@@ -129,6 +129,18 @@ def test_what_nobody_wants_any_more_is_forgotten_after_a_while():
     assert [row["name"] for row in names.rows(400.0)] == ["other.test"]
 
 
+def test_a_name_that_flaps_all_day_is_asked_about_once_a_second_and_ends_where_dns_does():
+    names, looked, changes = known("10.0.0.1", ttl=0.0), 0, 0
+    for tick in range(1, 10_001):
+        now = tick / 10
+        for question in names.due(now):
+            looked += 1
+            changes += names.answered(question, Answer((f"10.0.0.{looked % 2 + 1}",), 0.0), now)
+    assert 900 <= looked <= 1_000
+    assert changes >= looked - 1
+    assert names.table[NAME] == (f"10.0.0.{looked % 2 + 1}",)
+
+
 @given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from(["answer", "other", "empty", "fail"])), max_size=40))
 def test_whatever_happens_a_good_name_keeps_an_address_until_emptiness_is_confirmed(steps):
     names, now, emptied = known("10.0.0.1"), 0.0, None

@@ -10,7 +10,7 @@ from meshlib.dns.answers import LookupFailed, Target
 from meshlib.dns.dnspython import DnsResolver
 from meshlib.dns.hosts_file import HostsFile
 from meshlib.dns.system import SystemResolver
-from tests.dns.server import GARBAGE, NXDOMAIN, SERVFAIL, SILENT, TRUNCATED, DnsServer
+from tests.dns.server import DRIP, GARBAGE, NXDOMAIN, SERVFAIL, SILENT, TRUNCATED, DnsServer
 
 BOTH = frozenset({4, 6})
 
@@ -56,7 +56,7 @@ def test_a_name_that_stands_for_nothing_is_an_empty_answer(server, said):
     assert (answer.values, answer.ttl) == ((), None)
 
 
-@pytest.mark.parametrize("said", [SERVFAIL, SILENT, GARBAGE])
+@pytest.mark.parametrize("said", [SERVFAIL, SILENT, GARBAGE, DRIP])
 def test_no_answer_is_no_answer(server, said):
     server.zone[("svc.test", "A")] = server.zone[("svc.test", "AAAA")] = said
     with pytest.raises(LookupFailed, match="of svc"):

@@ -25,7 +25,7 @@ def server():
 
 
 def provider(server, service, **options):
-    return DnsProvider(service, resolver=DnsResolver([server.address], timeout=0.7, hosts=None), refresh=1.0, **options)
+    return DnsProvider(service, resolver=DnsResolver([server.address], timeout=0.3, hosts=None), refresh=0.2, **options)
 
 
 def endpoints(mesh, cluster):
