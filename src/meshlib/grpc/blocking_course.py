@@ -33,11 +33,18 @@ _aside = Workers("meshlib-grpc")
 
 
 class BlockingCourse(Course):
-    """See ``Course``."""
+    """See ``Course``.
+
+    Attributes:
+        reading: A thread takes a message, or has taken one that is not counted yet.
+        unread_end: The attempt that ended well meanwhile, or None.
+    """
 
     def __init__(self, ways: Ways, sent: Sent, begin: Callable[[], Call], source: bytes | KeptMessages) -> None:
         super().__init__(ways, sent, begin, source)
         self._moved = threading.Condition(self.lock)
+        self.reading = False
+        self.unread_end: Any = None
 
     # What the caller's threads wait for -------------------------------------------------------------------------------
 
@@ -89,9 +96,17 @@ class BlockingCourse(Course):
             self.over(real)
 
     def _told(self, real: Any) -> None:
-        """In the thread that brings grpcio's news: initial metadata of a failed attempt may be among those to come."""
+        """In the thread that brings grpcio's news.
+
+        Initial metadata of a failed attempt may be among those to come. The last message may be in the hands of a
+        reader who has not counted it yet: the end is then the reader's to tell.
+        """
         if real.code().value[0]:
             _aside.run(partial(self.over, real))
+        elif self.reading:
+            self.unread_end = real
+            if not self.reading:
+                self.over(real)
         else:
             self.over(real)
 

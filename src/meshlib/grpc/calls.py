@@ -232,19 +232,29 @@ class StreamCall(_RunningCall):
             real = course.real or course.current()
             if real is None:
                 raise course.error
+            course.reading = True
             try:
                 message = next(real)
             except (StopIteration, grpc.RpcError):
+                course.reading = False
                 course.pass_by(real)
                 if not course.ended:
                     continue
                 if course.error is not None:
                     raise course.error from None
                 raise StopIteration from None
-            if course.real is real and (course.committed or course.commit(real)):
+            except BaseException:
+                course.reading = False
+                raise
+            counts = course.real is real and (course.committed or course.commit(real))
+            if counts:
                 call = course.call
                 call.response_bytes += (course.weigh(message) or 0) + FRAME
                 call.response_messages += 1
+            course.reading = False
+            if course.unread_end is not None:
+                course.over(course.unread_end)
+            if counts:
                 if self._deserialize is None:
                     return message
                 return self._read(message)

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from meshlib.grpc import bare
 from meshlib.grpc.blocking_course import BlockingCourse
 from meshlib.grpc.connectivity import Connectivity
 from meshlib.grpc.methods import Deserializer, Serializer, StreamStream, StreamUnary, UnaryStream, UnaryUnary
@@ -44,9 +45,7 @@ def mesh_channel(
 
 
 def _make(key: Key, credentials: Any) -> Any:
-    if credentials is None:
-        return grpc.insecure_channel(dialled(key), key.options)
-    return grpc.secure_channel(dialled(key), credentials, key.options)
+    return bare.channel(dialled(key), credentials, key.options)
 
 
 subchannels = Subchannels(_make, lambda channel: channel.close())

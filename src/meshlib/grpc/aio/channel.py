@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from meshlib.grpc import bare
 from meshlib.grpc.aio.course import LoopCourse
 from meshlib.grpc.aio.methods import Deserializer, Serializer, StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshlib.grpc.connectivity import best
@@ -57,9 +58,7 @@ class _Loop:
 
     @staticmethod
     def _make(key: Key, credentials: Any) -> Any:
-        if credentials is None:
-            return grpc.aio.insecure_channel(dialled(key), key.options)
-        return grpc.aio.secure_channel(dialled(key), credentials, key.options)
+        return bare.aio_channel(dialled(key), credentials, key.options)
 
     def _close(self, channel: Any) -> None:
         """From any thread; nothing can be closed any more in a loop that is."""

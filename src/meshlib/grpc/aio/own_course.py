@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import grpc.aio
 
@@ -70,8 +71,25 @@ class OwnLoopCourse(LoopCourse):
         return grpc.aio.ClientCallDetails(named, timeout, metadata, given.credentials, given.wait_for_ready)
 
     def watch(self, real: Any) -> None:
-        """See ``Course``; a response that another interceptor has made is there at once."""
+        """See ``Course``; a response that another interceptor has made is there at once.
+
+        The call under way must not keep the course: with grpcio's continuation the course keeps what the application
+        holds, and nobody would ever see that the application has let go of it.
+        """
         if real.done():
             self.loop.call_soon(partial(self.over, real))
         else:
-            super().watch(real)
+            real.add_done_callback(partial(_done, ref(self), real))
+
+    def cancel(self) -> bool:
+        """See ``Course``; whoever let go of it still waits for its end."""
+        real, running = self.real, super().cancel()
+        if running and real is not None and not self.ended:
+            real.add_done_callback(partial(self._done, real))
+        return running
+
+
+def _done(course: ref[OwnLoopCourse], real: Any, _: Any) -> None:
+    known = course()
+    if known is not None:
+        known.loop.call_soon(known.over, real)
