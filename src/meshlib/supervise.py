@@ -37,8 +37,8 @@ class ProviderState:
 
     Attributes:
         name: Its name.
-        state: ``starting``, ``running``, ``waiting`` (it broke and will be run again), ``failed`` (it will not) or
-            ``ended`` (it has said all it had to say).
+        state: ``starting``, ``running``, ``waiting`` (it broke or ended, and will be run again) or ``failed`` (it will
+            not).
         version: Of what it published last.
         published_at: When that was, on the mesh's clock; None before the first.
         heard_at: When its source gave the last sign of life; None before the first.
@@ -160,15 +160,14 @@ class _Run:
     # Running --------------------------------------------------------------------------------------------------------
 
     async def forever(self) -> None:
-        """Run it until cancelled, until it ends by itself, or until it cannot be helped."""
+        """Run it until cancelled, or until it cannot be helped."""
         try:
             while True:
                 self._guard.anew()
                 started = self._clock.now()
                 try:
                     await self._once()
-                    self._state.state = "ended"
-                    return self._changed.set()
+                    raise ConnectionError("its run ended by itself")  # a watch that was closed politely, most likely
                 except ProviderError as error:
                     self._state.state, self._state.error = "failed", str(error)
                     _LOG.error("provider %s failed for good: %s", self._provider.name, error)

@@ -10,6 +10,7 @@ from meshlib import Mesh
 from meshlib.config.resources import load_dict, load_text
 from meshlib.empty_guard import CONFIRM, LEASE, EmptyGuard
 from meshlib.providers import Facts, Objects
+from meshlib.supervise import _pause
 from tests.conftest import endpoint_slice, service
 from tests.mesh.test_mesh import until
 
@@ -196,14 +197,76 @@ def test_a_reconnection_inside_a_run_is_guarded_when_the_provider_says_so():
         assert addresses(mesh) == ["10.0.0.1"]
 
 
-def test_a_provider_that_returns_has_said_all():
-    async def says_all(publish):
+def test_a_watch_that_ends_politely_is_begun_anew_and_what_changed_meanwhile_arrives():
+    async def ends(publish):
         publish(FULL)
 
-    with Mesh(Scripted(says_all), telemetry=False) as mesh:
+    async def goes_on(publish):
+        publish(OTHER)
+        await forever()
+
+    with Mesh(Scripted(ends, goes_on), telemetry=False) as mesh:
         mesh.ready()
-        until(lambda: mesh.status().providers[0]["state"] == "ended")
-        assert addresses(mesh) == ["10.0.0.1"]
+        until(lambda: addresses(mesh) == ["10.0.0.2"], 20.0)
+        assert mesh.status().providers[0]["state"] == "running"
+
+
+def test_the_same_set_again_in_any_order_and_form_changes_nothing():
+    pair = ["10.0.0.1", "10.0.0.2"]
+
+    async def repeats(publish):
+        for number in range(100):
+            publish(facts(*pair[:: -1 if number % 2 else 1]))
+            await asyncio.sleep(0)
+        publish(Facts(facts(*pair).resources, version="last"))
+        await forever()
+
+    with Mesh(Scripted(repeats), telemetry=False) as mesh:
+        mesh.ready(["svc:80"])
+        before = list(mesh.state.cluster(CLUSTER).endpoints.values())
+        before[0].ejections = 3
+        until(lambda: mesh.status().providers[0]["version"] == "last", 20.0)
+        after = list(mesh.state.cluster(CLUSTER).endpoints.values())
+        assert all(one is other for one, other in zip(before, after, strict=True))
+        assert after[0].ejections == 3
+        assert all(each.left_at is None for each in after)
+
+
+def test_an_endpoint_that_leaves_and_comes_back_keeps_its_memory():
+    step = []
+
+    async def flaps(publish):
+        for number, given in enumerate((facts("10.0.0.1", "10.0.0.2"), FULL, facts("10.0.0.2", "10.0.0.1"))):
+            publish(given)
+            while len(step) <= number:
+                await asyncio.sleep(0.005)
+        await forever()
+
+    ejecting = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "svc"},
+        "spec": {"host": "svc", "trafficPolicy": {"outlierDetection": {"baseEjectionTime": "300s"}}},
+    }
+    with Mesh(Scripted(flaps), ejecting, telemetry=False) as mesh:
+        mesh.ready(["svc:80"])
+        state = mesh.state.cluster(CLUSTER).endpoints["10.0.0.2:80"]
+        state.ejections, state.ejected_at = 2, mesh.clock.now()
+        step.append(1)
+        until(lambda: addresses(mesh) == ["10.0.0.1"], 20.0)
+        step.append(2)
+        until(lambda: len(addresses(mesh)) == 2, 20.0)
+        assert mesh.state.cluster(CLUSTER).endpoints["10.0.0.2:80"] is state
+        assert (state.ejections, state.ejected_at is not None) == (2, True)
+
+
+def test_two_hundred_that_lose_one_source_at_once_do_not_come_back_at_once():
+    for failures, bound in ((1, 0.5), (4, 4.0), (9, 30.0)):
+        waits = sorted(_pause(failures) for _ in range(200))
+        assert waits[0] < bound * 0.1
+        assert bound * 0.8 < waits[-1] <= bound
+        most = max(sum(start <= wait < start + bound / 10 for wait in waits) for start in waits)
+        assert most < 60, "a tenth of the time holds about a tenth of them"
 
 
 def test_ten_thousand_flaps_end_in_the_last_state_and_leave_the_rest_in_peace():

@@ -69,9 +69,9 @@ class Provider(Protocol):
     """A source of facts about the mesh.
 
     ``run`` publishes everything it knows, again on each change, the empty set included; never a difference. It ends by
-    cancellation; where it returns, what it published stays. Whatever it raises is shown in ``mesh.status()`` and it is
-    run again after a growing, jittered wait, except after ``ProviderError``. What it published last stays in force all
-    the while.
+    cancellation. Whatever it raises is shown in ``mesh.status()`` and it is run again after a growing, jittered wait,
+    except after ``ProviderError``; and so it is where it returns, for a watch that was closed politely is over all the
+    same. What it published last stays in force all the while.
 
     A class that needs nothing but calls may annotate ``publish`` as ``Callable[[Facts], None]``. Two attributes are
     read where a provider has them:
