@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from meshlib.dataplane.drivers.workers import Workers
 from meshlib.grpc import bare
 from meshlib.grpc.blocking_course import BlockingCourse
 from meshlib.grpc.connectivity import Connectivity
@@ -48,7 +49,15 @@ def _make(key: Key, credentials: Any) -> Any:
     return bare.channel(dialled(key), credentials, key.options)
 
 
-subchannels = Subchannels(_make, lambda channel: channel.close())
+_closers = Workers("meshlib-grpc-close")
+
+
+def _close(channel: Any) -> None:
+    """In a thread of its own: closing waits for grpcio's thread, which may be the one that tells of the last RPC."""
+    _closers.run(channel.close)
+
+
+subchannels = Subchannels(_make, _close)
 """Those of the process, for ``grpc`` channels."""
 
 os.register_at_fork(after_in_child=subchannels.after_fork)

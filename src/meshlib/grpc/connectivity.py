@@ -80,9 +80,12 @@ class Connectivity:
 
     def _watch(self, subchannel: Subchannel, try_to_connect: bool = False) -> None:
         with self._lock:
-            if subchannel in self._watching:
+            known = self._watching.get(subchannel)
+            if known is not None and not try_to_connect:
                 return
             callback = self._watching[subchannel] = partial(self._changed, subchannel)
+        if known is not None:
+            subchannel.channel.unsubscribe(known)
         subchannel.channel.subscribe(callback, try_to_connect)
 
     def _changed(self, subchannel: Subchannel, state: Any) -> None:

@@ -36,6 +36,10 @@ _CONNECTED = 8
 """Endpoints of a cluster that are connected to when a caller asks for it before the first RPC."""
 
 
+_TIDY = 64
+"""Ways from which on those that have ended are forgotten."""
+
+
 class _Way(NamedTuple):
     """A remembered way to an endpoint, good for as long as cluster and authority stay."""
 
@@ -93,6 +97,15 @@ class Ways:
         """The subchannels of the process, or of the running event loop."""
         raise NotImplementedError
 
+    def place(self, state: EndpointState) -> Any:
+        """What a way to an endpoint is remembered by: the endpoint, and who may use the way."""
+        return state
+
+    def tidy(self) -> None:
+        """Forget ways that nobody will take any more; called when a way is found anew."""
+        if len(self._ways) > _TIDY:
+            self._ways = {place: way for place, way in list(self._ways.items()) if not way.subchannel.retired}
+
     def begin(self, method: str, metadata: Metadata | None, timeout: float | None, *, repeatable: bool = True) -> Call:
         """Route an RPC; one to a host that the mesh does not know goes straight there.
 
@@ -121,7 +134,7 @@ class Ways:
         Raises:
             TlsUnavailable: The TLS that the configuration asks for cannot be set up.
         """
-        way = self._ways.get(attempt.state)
+        way = self._ways.get(self.place(attempt.state))
         if (
             way is None
             or way.cluster is not attempt.cluster
@@ -153,7 +166,7 @@ class Ways:
         for cluster in dict.fromkeys(each for each in clusters if each is not None):
             for state in self._reached(cluster, now):
                 attempt = Attempt(0, state, cluster.cluster, now, None)
-                self._find(attempt, service.authority, self._ways.get(state))
+                self._find(attempt, service.authority, self._ways.get(self.place(state)))
         return self.held()
 
     def _reached(self, cluster: PreparedCluster, now: float) -> Sequence[EndpointState]:
@@ -177,9 +190,8 @@ class Ways:
         else:
             way = _Way(cluster, authority, self._hold(attempt, authority, own, known), known, good_until)
         attempt.state.carried = True
-        if len(self._ways) > 64:
-            self._ways = {state: each for state, each in self._ways.items() if not each.subchannel.retired}
-        self._ways[attempt.state] = way
+        self.tidy()
+        self._ways[self.place(attempt.state)] = way
         return way
 
     def _hold(self, attempt: Attempt, authority: str, own: bool, known: tuple[tuple[str, int], ...]) -> Subchannel:

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from meshlib.dataplane.state import EndpointState
 from meshlib.grpc import bare
 from meshlib.grpc.aio.course import LoopCourse
 from meshlib.grpc.aio.methods import Deserializer, Serializer, StreamStream, StreamUnary, UnaryStream, UnaryUnary
@@ -108,6 +109,22 @@ class LoopWays(Ways):
     def pool(self) -> Subchannels:
         """See ``Ways``."""
         return of_running_loop().subchannels
+
+    def place(self, state: EndpointState) -> Any:
+        """See ``Ways``; real channels belong to an event loop."""
+        return state, asyncio.get_running_loop()
+
+    def held(self) -> list[Subchannel]:
+        """See ``Ways``; those of the running event loop."""
+        pool = of_running_loop().subchannels
+        return [each for each in super().held() if self._held.each.get(each) is pool]
+
+    def tidy(self) -> None:
+        """See ``Ways``; so are those of event loops that have ended."""
+        super().tidy()
+        over = [place for place in list(self._ways) if place[1].is_closed()]
+        for place in over:
+            self._held.each.pop(self._ways.pop(place).subchannel, None)
 
     def retire(self, addresses: Collection[tuple[str, int]]) -> None:
         """See ``Ways``."""
