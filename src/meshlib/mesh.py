@@ -33,7 +33,7 @@ from meshlib.health import HealthChecks
 from meshlib.lag import LagMonitor
 from meshlib.lookups import Lookups
 from meshlib.mesh_sources import Source, providers_of
-from meshlib.mesh_status import STATUS_LIMIT, MeshStatus, provider_status
+from meshlib.mesh_status import STATUS_LIMIT, MeshStatus, provider_status, sources_of
 from meshlib.mirror import Mirrors
 from meshlib.model.cluster import cluster_name
 from meshlib.model.endpoint import Locality
@@ -170,6 +170,7 @@ class Mesh(OpensConnections):
         self._checks = HealthChecks(prepared_of(weakref.ref(self)), self.state, clock, self.rng)
         self.state.wake = self._checks.wake
         self.state.doubt = self._lookups.doubt
+        self.state.sources = sources_of(self._states, clock)
         self.prepared = Prepared(EMPTY, self.state, clock.now(), self.rng)
         self.is_ready = False
         self._told: tuple[Problem, ...] = ()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from meshlib.clock import Clock
+from meshlib.dataplane.state import Source
 from meshlib.model.problem import Problem
 from meshlib.supervise import ProviderState
 
-__all__ = ["STATUS_LIMIT", "MeshStatus", "provider_status"]
+__all__ = ["STATUS_LIMIT", "MeshStatus", "provider_status", "sources_of"]
 
 STATUS_LIMIT = 100
 """How many findings of a kind ``Mesh.status`` lists and the log tells at once; ``Mesh.problems`` has all."""
@@ -65,3 +68,15 @@ def provider_status(state: ProviderState, now: float) -> dict[str, Any]:
         since = plain.pop(moment)
         plain[name] = None if since is None else round(now - since, 3)
     return plain
+
+
+def sources_of(states: Sequence[ProviderState], clock: Clock) -> Callable[[], Iterable[Source]]:
+    """The same for metrics, whenever they are collected."""
+
+    def told() -> Iterable[Source]:
+        now = clock.now()
+        for state in states:
+            age = None if state.published_at is None else now - state.published_at
+            yield Source(state.name, age, state.failures, state.held_empty)
+
+    return told

@@ -290,3 +290,36 @@ def test_ten_thousand_flaps_end_in_the_last_state_and_leave_the_rest_in_peace():
         until(lambda: done and addresses(mesh) == ["10.0.0.1"], 30.0)
         assert mesh.status().version < 1_000
         assert mesh.status().providers[0]["version"] == "10000"
+
+
+def test_metrics_tell_how_the_sources_are_doing():
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    from meshlib.telemetry import provider_gauge
+
+    async def comes_back_empty(publish):
+        publish(FULL)
+        publish.anew()
+        publish(BARE)
+        await forever()
+
+    reader = InMemoryMetricReader()
+    metering = MeterProvider([reader], shutdown_on_exit=False)
+    provider_gauge.report_providers(metering.get_meter("test"))
+    try:
+        with Mesh(Scripted(comes_back_empty)) as mesh:
+            mesh.ready()
+            until(lambda: mesh.status().providers[0]["held_empty"])
+            data = reader.get_metrics_data()
+            points = {
+                metric.name: {p.attributes["provider"]: p.value for p in metric.data.data_points}
+                for resource in data.resource_metrics
+                for scope in resource.scope_metrics
+                for metric in scope.metrics
+            }
+            assert points["meshlib_provider_held_empty"]["scripted"] == 1
+            assert points["meshlib_provider_failures"]["scripted"] == 0
+            assert points["meshlib_provider_age_seconds"]["scripted"] >= 0
+    finally:
+        metering.shutdown()

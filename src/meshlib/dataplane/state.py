@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meshlib.dataplane.change import Change, Tell, Wake
 from meshlib.dataplane.policies.breaker import Breaker, Phase
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meshlib.dataplane.balancing.client_weights import ReportedWeight
     from meshlib.dataplane.balancing.peak_ewma import Latency
 
-__all__ = ["ClusterState", "EndpointState", "State"]
+__all__ = ["ClusterState", "EndpointState", "Source", "State"]
 
 
 class EndpointState:
@@ -307,6 +307,15 @@ class ClusterState:
             self.breaker = None
 
 
+class Source(NamedTuple):
+    """How one source of the configuration is doing; ``age`` is in seconds, None before it has published."""
+
+    name: str
+    age: float | None
+    failures: int
+    held_empty: bool
+
+
 class State:
     """The live state of a mesh: every cluster that was ever used.
 
@@ -318,6 +327,7 @@ class State:
         stalls: When this process stood still.
         wake: Is told which clusters want health checks; None checks nothing.
         doubt: Is told of addresses that could not be connected to; None tells nobody.
+        sources: How the sources of the configuration are doing, for those who collect metrics.
         cookies: Those that were made here for consistent hashing.
     """
 
@@ -331,6 +341,7 @@ class State:
         "_tell",
         "cookies",
         "doubt",
+        "sources",
         "stalls",
         "wake",
     )
@@ -340,6 +351,7 @@ class State:
         self._seed = seed
         self.wake: Wake | None = None
         self.doubt: Callable[[str], None] | None = None
+        self.sources: Callable[[], Iterable[Source]] = tuple
         self.cookies = CookieJar()
         self.stalls = stalls if stalls is not None else Stalls()
         self._lock = threading.RLock()

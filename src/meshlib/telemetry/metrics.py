@@ -20,6 +20,7 @@ from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Workload
 from meshlib.model.snapshot import Client
 from meshlib.telemetry.breaker_gauge import report_breakers
+from meshlib.telemetry.provider_gauge import report_providers
 from meshlib.telemetry.sdk_readers import COUNTERS, HISTOGRAMS, ledger_of
 from meshlib.telemetry.series import BUCKETS
 
@@ -55,6 +56,7 @@ class IstioMetrics:
         lag = "How late an event loop was; from the stall bound on, timeouts count against no endpoint"
         self._lag = meter.create_histogram("meshlib_event_loop_lag_seconds", "s", description=lag)
         report_breakers(meter)
+        report_providers(meter)
         self._source = source_labels(client)
         self._ledger = ledger_of(provider, self._instruments) if provider is not None else None
         self._kinds: dict[tuple[Any, ...], tuple[_Adds, Workload]] = {}

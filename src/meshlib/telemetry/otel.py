@@ -22,7 +22,7 @@ from meshlib.dataplane.events import CallObserver
 from meshlib.dataplane.outcome import Blame, Outcome
 from meshlib.dataplane.state import State
 from meshlib.model.snapshot import Client
-from meshlib.telemetry import breaker_gauge
+from meshlib.telemetry import breaker_gauge, provider_gauge
 from meshlib.telemetry.metrics import IstioMetrics
 from meshlib.telemetry.rpc_metrics import MeteredRpc, RpcMetrics
 from meshlib.telemetry.rpc_spans import WatchedRpc
@@ -87,6 +87,7 @@ class OpenTelemetry:
     def watch(self, state: State) -> None:
         """See ``Observer.watch``."""
         breaker_gauge.watch(state)
+        provider_gauge.watch(state)
 
     def lagged(self, seconds: float, where: str) -> None:
         """See ``Observer.lagged``."""
