@@ -133,7 +133,7 @@ class Cluster:
         self.compacted = 0
         self.objects: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
         self.history: list[Change] = []
-        self.snapshots: dict[int, list[dict[str, Any]]] = {}
+        self.snapshots: dict[tuple[int, str, Selection], list[dict[str, Any]]] = {}
         self.listeners: list[Callable[[Change], None]] = []
         self._names = itertools.count()
 
@@ -210,12 +210,12 @@ class Cluster:
         at, start = self.version, 0
         if token:
             at, start = json.loads(base64.urlsafe_b64decode(token))
-            if at not in self.snapshots:
+            if (at, of.plural, selection) not in self.snapshots:
                 message = "The provided continue parameter is too old to display a consistent list result."
                 raise expired(message, continue_=self._token(self.version, start))
-        everything = self.snapshots.setdefault(at, []) if token else self._now(of, selection)
+        everything = self.snapshots[at, of.plural, selection] if token else self._now(of, selection)
         if limit and not token and len(everything) > limit:
-            self.snapshots[at] = everything
+            self.snapshots[at, of.plural, selection] = everything
         items = everything[start : start + limit] if limit else everything[start:]
         metadata: dict[str, Any] = {"resourceVersion": str(at)}
         left = len(everything) - start - len(items)
