@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -315,3 +317,28 @@ def test_routes_to_a_table_of_any_host_serve_it(plane):
     with Mesh(XdsProvider(plane.bootstrap(), hosts=["svc"], on_demand=())) as mesh:
         mesh.ready()
         assert goes_to(mesh, "http://svc/") == at(5)
+
+
+def test_a_forked_child_has_streams_of_its_own_and_leaves_its_parents_alone(plane):
+    plane.serve(*sidecar_set(1))
+    with Mesh(XdsProvider(plane.bootstrap(id=SIDECAR))) as mesh:
+        mesh.ready()
+        reads, writes = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what is tested
+            child = os.fork()
+        if not child:
+            try:
+                os.write(writes, ",".join(goes_to(mesh)).encode() + b" ")
+                mesh.start()
+                until(lambda: goes_to(mesh) == at(2))
+                os.write(writes, b"and changes")
+            finally:
+                os._exit(0)
+        os.close(writes)
+        with os.fdopen(reads, "rb") as said:
+            until(lambda: plane.streams() == 2)
+            plane.serve(endpoints(NAME, 2))
+            until(lambda: goes_to(mesh) == at(2))
+            assert said.read() == b"127.0.0.1:1 and changes"
+        os.waitpid(child, 0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ import trustme
 
 from meshlib import Mesh, errors
 from meshlib.providers import XdsProvider
-from meshlib.providers.xds.channel import call_metadata, credentials
+from meshlib.providers.xds.credentials import call_metadata, tls_context
 from meshlib.xds.bootstrap import Credentials, Server
 from tests.providers.test_xds import SIDECAR, at, goes_to, sidecar_set, until
 from tests.xds.planes import ControlPlane
@@ -115,24 +117,50 @@ def test_what_is_no_token_is_told(tmp_path, text):
     path = tmp_path / "token"
     path.write_text(text)
     with pytest.raises(errors.ConfigError, match="holds no JSON web token"):
-        call_metadata([Credentials("jwt_token_file", {"jwt_token_file": str(path)})])
+        call_metadata(
+            Server("x:1", Credentials("tls"), (Credentials("jwt_token_file", {"jwt_token_file": str(path)}),))
+        )
 
 
 def test_tokens_are_not_sent_in_plaintext():
     server = Server("127.0.0.1:1", Credentials("insecure"), (Credentials("jwt_token_file", {}),))
     with pytest.raises(errors.ConfigError, match="tokens are not sent without TLS"):
-        credentials(server)
+        tls_context(server)
 
 
-def test_googles_default_credentials_are_had_where_the_library_is(tmp_path, monkeypatch):
+class _Tokens(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        raw = json.dumps({"access_token": "from-google", "expires_in": 3600}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def token_server():
+    server = HTTPServer(("127.0.0.1", 0), _Tokens)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/token"
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+def test_googles_default_credentials_are_had_where_the_library_is(tmp_path, monkeypatch, token_server):
     pytest.importorskip("google.auth")
     rsa = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa")
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    server = Server("unix:///nowhere", Credentials("google_default"))
+    server = Server("xds.test:443", Credentials("google_default"))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json"))
     with pytest.raises(errors.ConfigError, match="no Google default credentials"):
-        credentials(server)
+        call_metadata(server)
     key = rsa.generate_private_key(65537, 2048)
     account = {
         "type": "service_account",
@@ -140,9 +168,9 @@ def test_googles_default_credentials_are_had_where_the_library_is(tmp_path, monk
         "private_key_id": "1",
         "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
         "client_email": "x@p.iam.gserviceaccount.com",
-        "token_uri": "http://127.0.0.1:9/token",
+        "token_uri": token_server,
     }
     path = tmp_path / "account.json"
     path.write_text(json.dumps(account))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
-    assert credentials(server) is not None
+    assert dict(call_metadata(server))["authorization"] == "Bearer from-google"

@@ -15,9 +15,9 @@ from meshlib.model.problem import Problem
 from meshlib.model.snapshot import Client as Caller
 from meshlib.providers.base import Facts, Publish
 from meshlib.providers.xds import report
-from meshlib.providers.xds.channel import KeepAlive
 from meshlib.providers.xds.disk import Disk
 from meshlib.providers.xds.streams import Streams
+from meshlib.providers.xds.wire import KeepAlive
 from meshlib.xds import bootstrap as bootstraps
 from meshlib.xds.ads.client import Client
 from meshlib.xds.ads.kinds import Kind

@@ -13,11 +13,12 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from meshlib.errors import ConfigError
-from meshlib.providers.xds.channel import KeepAlive, call_metadata, channel, credentials, grpc
+from meshlib.providers.xds.credentials import call_metadata, tls_context
+from meshlib.providers.xds.wire import Broken, KeepAlive, Stream, address_of
 from meshlib.xds.ads.client import Client, Group, Member
+from meshlib.xds.messages import message
 
 __all__ = ["Streams", "pause"]
 
@@ -92,9 +93,7 @@ class Streams:
             try:
                 await self._stream(group, member)
                 why = "the server ended the stream"
-            except grpc.aio.AioRpcError as error:
-                why = f"{error.code().name}: {error.details()}"
-            except ConfigError as error:
+            except (Broken, ConfigError) as error:
                 why = str(error)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
@@ -110,53 +109,45 @@ class Streams:
 
     async def _stream(self, group: Group, member: Member) -> None:
         """One stream from its beginning to its end."""
-        async with self._call(member) as call:
-            await call.wait_for_connection()
+        session = member.session
+        async with self._opened(member) as stream:
             self._client.opened(member, self._now())
             wake = self._wakes[member] = asyncio.Event()
-            writer = asyncio.create_task(self._write(member, call, wake))
+            writer = asyncio.create_task(self._write(member, stream, wake))
             try:
-                while (answer := await call.read()) is not grpc.aio.EOF:
+                while (data := await stream.read()) is not None:
+                    try:
+                        answer = session.ANSWER.FromString(data)
+                    except message.DecodeError as error:
+                        raise Broken(f"INTERNAL: an answer cannot be read: {error}") from error
                     self.errors.pop(member.server.uri, None)
                     self._client.received(group, member, answer, self._now())
                     self.stir()
-                if await call.code() is not grpc.StatusCode.OK:
-                    raise grpc.aio.AioRpcError(
-                        await call.code(),
-                        await call.initial_metadata(),
-                        await call.trailing_metadata(),
-                        await call.details(),
-                    )
             finally:
                 del self._wakes[member]
                 writer.cancel()
 
     @asynccontextmanager
-    async def _call(self, member: Member) -> AsyncIterator[Any]:
-        session, server = member.session, member.server
-        metadata = await asyncio.to_thread(call_metadata, server.call_credentials)
-        secure = await asyncio.to_thread(credentials, server)
-        async with channel(server, secure, self._keepalive) as made:
-            method = made.stream_stream(
-                session.METHOD,
-                request_serializer=lambda request: request.SerializeToString(),
-                response_deserializer=session.ANSWER.FromString,
-            )
-            call = method(metadata=metadata)
-            try:
-                yield call
-            finally:
-                call.cancel()
+    async def _opened(self, member: Member) -> AsyncIterator[Stream]:
+        server = member.server
+        address = address_of(server.uri)
+        tls = await asyncio.to_thread(tls_context, server)
+        metadata = await asyncio.to_thread(call_metadata, server)
+        stream = await Stream.open(address, member.session.METHOD, metadata, tls, self._keepalive)
+        try:
+            yield stream
+        finally:
+            stream.close()
 
     @staticmethod
-    async def _write(member: Member, call: Any, wake: asyncio.Event) -> None:
+    async def _write(member: Member, stream: Stream, wake: asyncio.Event) -> None:
         """Send what the session leaves in its outbox; a failure is seen by the reader."""
         outbox = member.session.outbox
         try:
             while True:
                 while outbox:
-                    await call.write(outbox.pop(0))
+                    await stream.write(outbox.pop(0).SerializeToString())
                 wake.clear()
                 await wake.wait()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+        except OSError:
             return
