@@ -56,6 +56,7 @@ class EndpointChanges:
         self.entries: list[Change] = []
         self._workloads: list[Resource[Any]] = []
         self._pods: list[Resource[Any]] = []
+        self._named: set[tuple[str, str]] = set()
         for change in changes:
             for resource in change:
                 if resource is not None:
@@ -74,15 +75,18 @@ class EndpointChanges:
                 self._workloads.append(resource)
             case "Pod":
                 self._pods.append(resource)
+            case "ServiceEntry":
+                self._named.update((host.lower(), space) for host in resource.spec.hosts)
 
     def space(self, resource: Resource[Any]) -> str:
         """The namespace of an object."""
         return resource.metadata.namespace or self._namespace
 
-    @property
-    def names_owners_only(self) -> bool:
-        """Whether the objects themselves say which services they belong to."""
-        return not self._workloads and not self._pods
+    def may_concern(self, host: str, namespace: str) -> bool:
+        """A quick look, before ``concern``: False for a service that is surely not concerned."""
+        if self._workloads or self._pods:  # these do not say whose they are
+            return True
+        return (namespace, host.partition(".")[0]) in self.owners or (host, namespace) in self._named
 
     def concern(self, service: Service, slices: Iterable[Resource[Any]], endpoints: Iterable[Resource[Any]]) -> bool:
         """Whether a service's endpoints may have changed.

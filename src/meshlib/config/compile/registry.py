@@ -224,9 +224,9 @@ class Registry:
             if after is not None:
                 other._put(after, about.space(after))
         other._swap_entries(about.entries)
-        affected = frozenset(
-            key for key in {key[:2] for key in self._made.copy()} if self._concerned(key, about, other)
-        )
+        made = {key[:2] for key in self._made.copy()} | self._known_by.copy().keys()
+        candidates = [key for key in made if about.may_concern(*key)]
+        affected = frozenset(key for key in candidates if self._concerned(key, about, other))
         other._made = {key: made for key, made in self._made.copy().items() if key[:2] not in affected}
         other._known_by = {key: known for key, known in self._known_by.copy().items() if key not in affected}
         return other, affected
