@@ -1,7 +1,7 @@
 """From the TLS of a cluster to channel credentials; what grpcio cannot do is refused, never done with less.
 
-grpcio checks a certificate against one name, which it also sends as server name, and knows no way to skip checking, to
-bound versions, ciphers or curves of one channel, or to read revocation lists.
+grpcio checks a certificate against one name, which it also sends as server name and as authority. It knows no way to
+skip checking, to bound versions, ciphers or curves of one channel, or to read revocation lists.
 """
 
 from __future__ import annotations

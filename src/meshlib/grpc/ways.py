@@ -12,6 +12,7 @@ from meshlib.dataplane.bound_route import BoundRoute
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.cluster import PreparedCluster
 from meshlib.dataplane.destination import Destination
+from meshlib.dataplane.request import split_host
 from meshlib.dataplane.state import EndpointState
 from meshlib.errors import MeshError
 from meshlib.grpc.credentials import checked_name, credentials_of, is_plaintext, stamp
@@ -199,6 +200,8 @@ class Ways:
         name = checked_name(cluster.tls, self.service.host) if own else ""
         credentials = credentials_of(cluster.tls) if own else self._credentials
         security = (cluster.tls, known) if own else credentials
+        if name and split_host(authority) != name:
+            authority = name  # grpcio sends no RPC to a service of another name than the certificate is checked for
         options = (("grpc.default_authority", authority), *arguments(cluster.connection_pool, name, self._options))
         key = Key(endpoint.address, endpoint.port or self.service.port, authority, security, options)
         pool = self.pool()
