@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # generated classes come into being at run time, where no che
     common_fault_pb2: Any
     config_source_pb2: Any
     cors_pb2: Any
+    csds_pb2: Any
     discovery_pb2: Any
     duration_pb2: Any
     endpoint_components_pb2: Any
@@ -95,6 +96,7 @@ else:
         from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
         from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
         from envoy.service.discovery.v3 import discovery_pb2
+        from envoy.service.status.v3 import csds_pb2
         from envoy.type.matcher.v3 import regex_pb2, string_pb2
         from envoy.type.v3 import percent_pb2, range_pb2
         from google.protobuf import any_pb2, duration_pb2, json_format, message, struct_pb2, wrappers_pb2
@@ -115,6 +117,7 @@ __all__ = [
     "common_fault_pb2",
     "config_source_pb2",
     "cors_pb2",
+    "csds_pb2",
     "discovery_pb2",
     "duration_pb2",
     "endpoint_components_pb2",

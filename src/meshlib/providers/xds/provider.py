@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from meshlib.clock import wall
 from meshlib.errors import ConfigError
 from meshlib.model.hosts import is_ip, matches
 from meshlib.model.problem import Problem
@@ -21,6 +22,7 @@ from meshlib.providers.xds.wire import KeepAlive
 from meshlib.xds import bootstrap as bootstraps
 from meshlib.xds.ads.client import Client
 from meshlib.xds.ads.kinds import Kind
+from meshlib.xds.ads.status import client_config
 from meshlib.xds.bootstrap import Bootstrap
 from meshlib.xds.decode.findings import Profile
 from meshlib.xds.node import client_of, is_for_grpc, istio_node, node_message
@@ -77,7 +79,7 @@ class XdsProvider:
         self.bootstrap = _read(bootstrap)
         by_name = is_for_grpc(self.bootstrap.node) if everything is None else not everything
         rules = profile or (Profile.GRPC if by_name else Profile.HTTP)
-        node = node_message(self.bootstrap.node)
+        node = self._node = node_message(self.bootstrap.node)
         self.client = Client(self.bootstrap, node, everything=not by_name, delta=delta, profile=rules, hold=hold)
         self._caller = client_of(self.bootstrap.node)
         self._keepalive = KeepAlive(*keepalive)
@@ -189,6 +191,11 @@ class XdsProvider:
             await asyncio.sleep(_SAVE_AFTER)
             self._unsaved.clear()
             await asyncio.to_thread(disk.save, disk.pack(self.client.cache))
+
+    def client_config(self) -> Any:
+        """What is known of every resource, as the ``ClientConfig`` of Envoy's CSDS; ``status_service`` serves it."""
+        since = wall() - (self._loop.time() if self._loop is not None else 0.0)
+        return client_config(self.client.cache, self._node, since)
 
     # Names ----------------------------------------------------------------------------------------------------------
 
