@@ -162,6 +162,9 @@ class Mesh(OpensConnections):
         )
         self.observer: Observer | None = _observer(telemetry, propagation, grpc_metrics, self.client)
         told = self.observer
+        for provider in self._providers:
+            observing = getattr(provider, "observing", None)
+            self.observer = observing(self.observer) if observing is not None else self.observer
         seed = self.rng.getrandbits(64) if self._draws_itself and not worker else seed_of(worker)
         self.state = State(told.health_changed if told is not None else None, Stalls(stall_bound), seed)
         if told is not None:

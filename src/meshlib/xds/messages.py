@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # generated classes come into being at run time, where no che
     least_request_pb2: Any
     listener_components_pb2: Any
     listener_pb2: Any
+    load_report_pb2: Any
+    lrs_pb2: Any
     maglev_pb2: Any
     message: Any
     network_rbac_pb2: Any
@@ -65,7 +67,7 @@ else:
     try:
         from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
         from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, protocol_pb2
-        from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+        from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2, load_report_pb2
         from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
         from envoy.config.rbac.v3 import rbac_pb2
         from envoy.config.route.v3 import route_components_pb2, route_pb2
@@ -96,6 +98,7 @@ else:
         from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
         from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
         from envoy.service.discovery.v3 import discovery_pb2
+        from envoy.service.load_stats.v3 import lrs_pb2
         from envoy.service.status.v3 import csds_pb2
         from envoy.type.matcher.v3 import regex_pb2, string_pb2
         from envoy.type.v3 import percent_pb2, range_pb2
@@ -130,6 +133,8 @@ __all__ = [
     "least_request_pb2",
     "listener_components_pb2",
     "listener_pb2",
+    "load_report_pb2",
+    "lrs_pb2",
     "maglev_pb2",
     "message",
     "network_rbac_pb2",

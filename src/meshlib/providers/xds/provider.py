@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshlib.clock import wall
 from meshlib.errors import ConfigError
@@ -17,6 +17,8 @@ from meshlib.model.snapshot import Client as Caller
 from meshlib.providers.base import Facts, Publish
 from meshlib.providers.xds import report
 from meshlib.providers.xds.disk import Disk
+from meshlib.providers.xds.load_reports import LoadReports
+from meshlib.providers.xds.loads import Loads
 from meshlib.providers.xds.streams import Streams
 from meshlib.providers.xds.wire import KeepAlive
 from meshlib.xds import bootstrap as bootstraps
@@ -27,6 +29,9 @@ from meshlib.xds.bootstrap import Bootstrap
 from meshlib.xds.decode.findings import Profile
 from meshlib.xds.node import client_of, is_for_grpc, istio_node, node_message
 from meshlib.xds.view import XdsView
+
+if TYPE_CHECKING:
+    from meshlib.dataplane.events import Observer
 
 __all__ = ["XdsProvider"]
 
@@ -85,6 +90,8 @@ class XdsProvider:
         self._keepalive = KeepAlive(*keepalive)
         self._rng = rng or random.Random()  # noqa: S311 - not for secrets
         self._disk = Disk(keep_in, self.bootstrap) if keep_in is not None else None
+        self._loads = Loads()
+        self._reports: LoadReports | None = None
         self._view: XdsView | None = None
         self._unhonoured: tuple[object, tuple[Problem, ...]] = (None, ())
         self._published: tuple[object, ...] = ()
@@ -134,6 +141,10 @@ class XdsProvider:
 
     # Running --------------------------------------------------------------------------------------------------------
 
+    def observing(self, inner: Observer | None) -> Observer:
+        """An observer of calls that counts for load reports, and tells ``inner`` everything."""
+        return self._loads.observing(inner)
+
     empty_lease = 0.0  # sessions judge answers one by one, which is finer
 
     async def run(self, publish: Publish) -> None:
@@ -149,6 +160,9 @@ class XdsProvider:
         self._streams = Streams(self.client, self._keepalive, self._tell, self._rng)
         try:
             async with asyncio.TaskGroup() as tasks:
+                self._reports = LoadReports(self.client, self._node, self._loads, self._keepalive, self._rng)
+                self._reports.follow(self.client.world)
+                tasks.create_task(self._reports.run())
                 tasks.create_task(self._streams.run())
                 if self._disk is not None:
                     tasks.create_task(self._keep(self._disk))
@@ -172,6 +186,8 @@ class XdsProvider:
             return
         self._published = now
         absent = client.absent
+        if self._reports is not None and (self._view is None or self._view.world.routing is not client.world.routing):
+            self._reports.follow(client.world)
         if self._view is None or self._view.world is not client.world or self._view.absent != absent:
             wish = self._wish if self._by_name else None
             self._view = XdsView(client.world, self._caller, self._listener_name, self._view, wish, absent)

@@ -60,6 +60,7 @@ _KNOWN = {
     "alt_stat_name",
     "wait_for_warm_on_init",
     "max_requests_per_connection",
+    "lrs_server",
 }
 _HARMLESS = {"dns_lookup_family", "filters"}
 _DISCOVERY = {"STATIC": Discovery.ENDPOINTS, "EDS": Discovery.ENDPOINTS}
@@ -75,12 +76,14 @@ class DecodedCluster:
         endpoints: Those that came inside, None when they are to be asked for.
         service_name: What to ask endpoint discovery for, ``""`` when there is nothing to ask.
         children: Of an aggregate, clusters to use in this order.
+        reports_load: Its control plane wants to know how much is sent to it (LRS).
     """
 
     cluster: Cluster
     endpoints: Assigned | None = None
     service_name: str = ""
     children: tuple[str, ...] = ()
+    reports_load: bool = False
 
 
 def cluster(resource: Any, profile: Profile = Profile.HTTP) -> Decoded[DecodedCluster]:
@@ -124,7 +127,19 @@ def _read(message: Any, at: Place) -> DecodedCluster:
         ours.get("external") is True,
         dns_refresh=_dns_refresh(message, at),
     )
-    return DecodedCluster(made, endpoints, _service_name(message, at), children)
+    return DecodedCluster(made, endpoints, _service_name(message, at), children, _reports_load(message, at))
+
+
+def _reports_load(message: Any, at: Place) -> bool:
+    """Reports go to the server that the cluster came from, and to no other."""
+    if not message.HasField("lrs_server"):
+        return False
+    own = message.lrs_server.WhichOneof("config_source_specifier") == "self"
+    if not own and at.is_grpc:
+        at.field("lrs_server").error("must be self")
+    elif not own:
+        at.ignored("lrs_server")
+    return bool(own)
 
 
 def _service(message: Any) -> tuple[str, int, str, str]:
