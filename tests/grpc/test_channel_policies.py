@@ -349,6 +349,21 @@ def test_reported_load_decides_who_is_asked(stack, peers):
         assert eventually(lambda: shares(mesh)["v2"] > 30)
 
 
+def test_endpoints_tell_their_load_beside_the_rpcs_where_they_are_asked_to(stack, peers):
+    reports = {"blackoutPeriod": "0s", "weightUpdatePeriod": "0.1s", "outOfBandPeriod": "0.05s"}
+    rules = own({"loadBalancer": {"algorithm": "CLIENT_SIDE_WEIGHTED_ROUND_ROBIN", "loadReports": reports}})
+    for name, load in (("v1", "0.9 100"), ("v2", "0.1 100")):
+        peers[name].ask(f"load {load}")
+    with client(stack, peers, rules, ["v1", "v2"]) as mesh:
+
+        def names():
+            return Counter(told(mesh.ask())[0]["name"] for _ in range(40))
+
+        assert eventually(lambda: names()["v2"] > 30)
+        peers["v1"].ask("load 0.05 100")
+        assert eventually(lambda: names()["v1"] > 20)
+
+
 def shares(mesh):
     """Who answers the next forty."""
     return Counter(told(mesh.ask(asked={"orca": "0.9/100", "only": "v1"}))[0]["name"] for _ in range(40))

@@ -283,6 +283,7 @@ REPORTS = st.builds(
     st.integers(100, 9999).map(lambda milliseconds: milliseconds / 1000),
     st.sampled_from([0.0, 1.5]),
     some(st.just("named_metrics.queue")),
+    optional(SECONDS),
 )
 SUBSETS = st.builds(
     Subsets,

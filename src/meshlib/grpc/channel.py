@@ -12,6 +12,7 @@ from meshlib.dataplane.drivers.workers import Workers
 from meshlib.grpc import bare
 from meshlib.grpc.blocking_course import BlockingCourse
 from meshlib.grpc.connectivity import Connectivity
+from meshlib.grpc.load_watch import LoadWatch
 from meshlib.grpc.methods import Deserializer, Serializer, StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshlib.grpc.subchannels import Key, Option, Subchannels, dialled
 from meshlib.grpc.ways import Ways
@@ -49,7 +50,7 @@ def _make(key: Key, credentials: Any) -> Any:
     return bare.channel(dialled(key), credentials, key.options)
 
 
-_closers = Workers("meshlib-grpc-close")
+_closers, _listeners = Workers("meshlib-grpc-close"), Workers("meshlib-grpc-load")
 
 
 def _close(channel: Any) -> None:
@@ -73,6 +74,10 @@ class BlockingWays(Ways):
     def retire(self, addresses: Collection[tuple[str, int]]) -> None:
         """See ``Ways``."""
         subchannels.retire(addresses)
+
+    def listen(self, watch: LoadWatch) -> None:
+        """See ``Ways``."""
+        _listeners.run(watch.run)
 
 
 class MeshChannel(grpc.Channel):  # type: ignore[misc]

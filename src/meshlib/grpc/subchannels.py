@@ -46,15 +46,17 @@ class Subchannel:
         retired: Nobody is to be sent there any more.
         active: RPCs under way.
         holders: Mesh channels that have used it and are open.
+        watched: Endpoints whose load is listened to over it.
     """
 
-    __slots__ = ("_close", "_closed", "_lock", "_stubs", "active", "channel", "holders", "key", "retired")
+    __slots__ = ("_close", "_closed", "_lock", "_stubs", "active", "channel", "holders", "key", "retired", "watched")
 
     def __init__(self, key: Key, channel: Any, close: Callable[[Any], None]) -> None:
         self.key = key
         self.channel = channel
         self.retired = False
         self.active = self.holders = 0
+        self.watched: set[Any] = set()
         self._close = close
         self._closed = False
         self._stubs: dict[tuple[str, str], Any] = {}

@@ -15,13 +15,11 @@ from meshlib.errors import ConnectFailure
 from meshlib.grpc.failures import broken, noted, translated
 from meshlib.grpc.outcomes import OK, outcome_of
 from meshlib.grpc.rpc import authority_of, headers_of, metadata_of
-from meshlib.grpc.ways import Ways
-from meshlib.model.policy import BalancerKind
+from meshlib.grpc.ways import TAKES_REPORTS, Ways
 from meshlib.transport.tls import TlsUnavailable
 
 __all__ = ["FRAME", "TAKES_REPORTS", "Sent", "UnaryExchange", "UnaryReading", "ended", "judged", "name_of", "raised"]
 
-TAKES_REPORTS = BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
 FRAME = 5
 """Bytes in front of each message on the wire."""
 

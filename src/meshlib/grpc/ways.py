@@ -17,22 +17,25 @@ from meshlib.dataplane.state import EndpointState
 from meshlib.errors import MeshError
 from meshlib.grpc.credentials import checked_name, credentials_of, is_plaintext, stamp
 from meshlib.grpc.failures import translated
+from meshlib.grpc.load_watch import LoadWatch
 from meshlib.grpc.rpc import Metadata, request_of_rpc, service_of
 from meshlib.grpc.subchannels import Key, Option, Subchannel, Subchannels, arguments
 from meshlib.mesh import MeshSource, as_mesh
 from meshlib.model.cluster import Cluster, Discovery, Protocol
 from meshlib.model.endpoint import Endpoint
+from meshlib.model.policy import BalancerKind
 from meshlib.model.route import Forward, Route, RouteMatch, VirtualHost, WeightedCluster
 from meshlib.rate_limit_service import RateLimitServices
 from meshlib.transport.targets import Targets
 from meshlib.transport.tls import TlsContexts
 
-__all__ = ["Ways"]
+__all__ = ["TAKES_REPORTS", "Ways"]
 
 _CHECKED_EVERY = 5.0
 """Seconds after which the files of a cluster's TLS are looked at again."""
 
 
+TAKES_REPORTS = BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
 _CONNECTED = 8
 """Endpoints of a cluster that are connected to when a caller asks for it before the first RPC."""
 
@@ -193,7 +196,21 @@ class Ways:
         attempt.state.carried = True
         self.tidy()
         self._ways[self.place(attempt.state)] = way
+        self._listen(attempt, way.subchannel)
         return way
+
+    def _listen(self, attempt: Attempt, subchannel: Subchannel) -> None:
+        """Have the endpoint tell its load beside the RPCs, where the configuration asks for that."""
+        balancer, state = attempt.cluster.load_balancer, attempt.state
+        if balancer.load_reports.out_of_band is None or balancer.kind is not TAKES_REPORTS:
+            return
+        if state not in subchannel.watched:
+            subchannel.watched.add(state)
+            self.listen(LoadWatch(state, balancer.load_reports, subchannel, self.mesh.clock))
+
+    def listen(self, watch: LoadWatch) -> None:
+        """Run a watch."""
+        raise NotImplementedError
 
     def _hold(self, attempt: Attempt, authority: str, own: bool, known: tuple[tuple[str, int], ...]) -> Subchannel:
         cluster, endpoint = attempt.cluster, attempt.endpoint

@@ -40,6 +40,7 @@ def _load_reports(given: api.ClientLoadReports) -> LoadReports:
         given.weight_update_period,
         given.error_utilization_penalty,
         tuple(given.metric_names),
+        given.out_of_band_period,
     )
 
 

@@ -45,6 +45,7 @@ class ClientLoadReports(Message):
         error_utilization_penalty: How much errors weigh against an endpoint.
         metric_names: The greatest of these is the utilization, for example ``named_metrics.queue``; none of them
             reported, it is the application's own, then the CPU's.
+        out_of_band_period: Seconds between two reports that endpoints of gRPC channels are asked for beside the RPCs.
     """
 
     blackout_period: Duration = 10.0
@@ -52,6 +53,7 @@ class ClientLoadReports(Message):
     weight_update_period: Duration = 1.0
     error_utilization_penalty: float = 1.0
     metric_names: list[str] = Field(default_factory=list)
+    out_of_band_period: Duration | None = None
 
 
 class ClientPeakEwma(Message):

@@ -46,6 +46,8 @@ def _load_reports(report: Report, given: api.ClientLoadReports, path: str) -> No
     if 0 <= given.weight_update_period < _LEAST_UPDATE:
         message = f"{given.weight_update_period:g}s is below the least period, 100ms, which is used instead"
         report.warn(f"{path}.weightUpdatePeriod", message)
+    if given.out_of_band_period is not None:
+        report.refuse(f"{path}.outOfBandPeriod", check.duration(given.out_of_band_period))
     if not given.error_utilization_penalty >= 0:
         report.error(f"{path}.errorUtilizationPenalty", f"{given.error_utilization_penalty:g} is below 0")
     for number, name in enumerate(given.metric_names):

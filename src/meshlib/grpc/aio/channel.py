@@ -15,6 +15,7 @@ from meshlib.grpc import bare
 from meshlib.grpc.aio.course import LoopCourse
 from meshlib.grpc.aio.methods import Deserializer, Serializer, StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshlib.grpc.connectivity import best
+from meshlib.grpc.load_watch import LoadWatch
 from meshlib.grpc.subchannels import Key, Option, Subchannel, Subchannels, dialled
 from meshlib.grpc.ways import Ways
 from meshlib.mesh import MeshSource
@@ -56,6 +57,7 @@ class _Loop:
         self._loop = weakref.ref(loop)
         self.subchannels = Subchannels(self._make, self._close)
         self.closing: set[asyncio.Task[None]] = set()
+        self.listening: set[asyncio.Task[None]] = set()
 
     @staticmethod
     def _make(key: Key, credentials: Any) -> Any:
@@ -109,6 +111,13 @@ class LoopWays(Ways):
     def pool(self) -> Subchannels:
         """See ``Ways``."""
         return of_running_loop().subchannels
+
+    def listen(self, watch: LoadWatch) -> None:
+        """See ``Ways``."""
+        listening = of_running_loop().listening
+        task = asyncio.get_running_loop().create_task(watch.arun())
+        listening.add(task)
+        task.add_done_callback(listening.discard)
 
     def place(self, state: EndpointState) -> Any:
         """See ``Ways``; real channels belong to an event loop."""

@@ -80,6 +80,8 @@ class LoadReports:
         error_penalty: How much an error weighs against an endpoint, at least 0.
         metrics: Names of metrics whose greatest is the utilization, for example ``named_metrics.queue`` or
             ``mem_utilization``; where none is reported the application's utilization is, then the CPU's.
+        out_of_band: Seconds between two reports that endpoints of gRPC channels are asked for beside the RPCs; None
+            leaves it at those that come with answers.
     """
 
     blackout: float = 10.0
@@ -87,6 +89,7 @@ class LoadReports:
     update: float = 1.0
     error_penalty: float = 1.0
     metrics: tuple[str, ...] = ()
+    out_of_band: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,8 @@ def _least_request(config: Any, at: Place) -> LoadBalancer:
 
 def _client_side(config: Any, at: Place) -> LoadBalancer:
     known = {"blackout_period", "weight_expiration_period", "weight_update_period", "error_utilization_penalty"}
-    at.only(config, {*known, "metric_names_for_computing_utilization", "slow_start_config"})
+    asked = {"enable_oob_load_report", "oob_reporting_period"}
+    at.only(config, {*known, *asked, "metric_names_for_computing_utilization", "slow_start_config"})
     update = _seconds(config, "weight_update_period", 1.0, at)
     penalty = config.error_utilization_penalty.value if config.HasField("error_utilization_penalty") else 1.0
     if penalty < 0:
@@ -180,6 +181,7 @@ def _client_side(config: Any, at: Place) -> LoadBalancer:
             max(0.1, update),
             penalty,
             tuple(config.metric_names_for_computing_utilization),
+            _seconds(config, "oob_reporting_period", 10.0, at) if config.enable_oob_load_report.value else None,
         ),
     )
 

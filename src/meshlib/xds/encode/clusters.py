@@ -136,6 +136,9 @@ def _write_client_side(balancer: LoadBalancer, made: Any) -> None:
         metric_names_for_computing_utilization=reports.metrics,
     )
     config.error_utilization_penalty.value = reports.error_penalty
+    if reports.out_of_band is not None:
+        config.enable_oob_load_report.value = True
+        config.oob_reporting_period.CopyFrom(duration(reports.out_of_band))
     if balancer.slow_start is not None:
         write_slow_start(balancer.slow_start, config.slow_start_config)
     name = "envoy.load_balancing_policies.client_side_weighted_round_robin"
