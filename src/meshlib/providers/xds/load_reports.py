@@ -96,11 +96,10 @@ class LoadReports:
                 now = loop.time()
                 await stream.write(self._report(asked, now - since).SerializeToString())
                 since = now
-        finally:
+        finally:  # nothing is waited for here: the loop may be ending
+            stream.close()
             if reading is not None:
                 reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
-            stream.close()
 
     @staticmethod
     async def _answer(data: bytes | None) -> Any:
