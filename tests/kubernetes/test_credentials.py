@@ -114,7 +114,7 @@ def test_a_token_of_a_plugin_is_not_used_beyond_its_end(tmp_path, plugin):
     [
         ({"command": "/nowhere/plugin", "installHint": "get it there"}, "No such file.*get it there"),
         ({"env": []}, "ended with 1"),
-        ({"command": "/bin/true"}, "gave no token"),
+        ({"command": "/bin/true"}, "gave no token, nor a certificate"),
     ],
 )
 def test_a_plugin_that_fails_is_told(tmp_path, plugin, change, message):
@@ -139,6 +139,27 @@ def test_certificates_prove_both_ends(tmp_path):
     with Server(tls=context) as api:
         api.put(route("a", 218))
         path = kubeconfig(tmp_path, api, user, {"certificate-authority": str(tmp_path / "ca.pem")})
+        with Mesh(follow(api, path), telemetry=False) as mesh:
+            mesh.ready(timeout=20)
+            assert World(api, None, mesh).status("a") == 218
+
+
+def test_a_plugin_may_give_a_certificate(tmp_path, plugin):
+    authority, client = trustme.CA(), trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    client.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    mine = client.issue_cert("us@example.com")
+    pair = {
+        "clientCertificateData": mine.cert_chain_pems[0].bytes().decode(),
+        "clientKeyData": mine.private_key_pem.bytes().decode(),
+    }
+    (tmp_path / "status").write_text(json.dumps(pair))
+    with Server(tls=context) as api:
+        api.put(route("a", 218))
+        path = kubeconfig(tmp_path, api, {"exec": plugin}, {"certificate-authority": "ca.pem"})
         with Mesh(follow(api, path), telemetry=False) as mesh:
             mesh.ready(timeout=20)
             assert World(api, None, mesh).status("a") == 218

@@ -68,6 +68,11 @@ def test_a_group_that_cannot_be_asked_about_keeps_what_it_had():
     assert not {kind for _, kind in found(known)} & {"VirtualService"}
 
 
+def test_a_group_that_cannot_be_asked_about_at_first_fails_the_look():
+    with pytest.raises(RequestFailed):
+        asyncio.run(looking(Cluster(), {"/apis/networking.istio.io/v1"}).look())
+
+
 def test_a_server_that_cannot_be_asked_is_no_server_without_kinds():
     with pytest.raises(RequestFailed):
         asyncio.run(looking(Cluster(), {"/apis"}).look())

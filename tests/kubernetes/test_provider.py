@@ -200,5 +200,5 @@ def test_no_cluster_is_refused_at_once(tmp_path, monkeypatch):
         KubernetesProvider(tmp_path / "nothing-here")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    with pytest.raises(ConfigError, match="environment"):
+    with pytest.raises(ConfigError, match="is not there, and this is no pod"):
         KubernetesProvider()

@@ -1,7 +1,8 @@
 """Which of the wanted types of resources a server has, asked again from time to time: CRDs come and go.
 
 Asked are the list of groups and, of each group that matters, the versions whose objects are read. A group that cannot
-be asked about now keeps what was found in it before.
+be asked about now keeps what was found in it before; at the first look that is nothing, and the look has failed, for a
+mesh without its routes would send requests to the wrong places.
 
 Source: Kubernetes API discovery (``APIGroupList``, ``APIResourceList``).
 """
@@ -34,7 +35,7 @@ class Discovery:
         """All wanted types that the server has now.
 
         Raises:
-            RequestFailed: It cannot be asked for its groups.
+            RequestFailed: It cannot be asked for its groups, or for one that has never been seen.
         """
         groups = await self._get("/apis")
         offered = dict(_versions(groups))
@@ -51,9 +52,11 @@ class Discovery:
             try:
                 listed = await self._get(f"/apis/{group}/{version}")
             except RequestFailed as error:
-                if error.failure.status == 404:
+                if error.failure.is_refused:
                     continue
-                return self._known.get(group, ())
+                if group not in self._known:
+                    raise
+                return self._known[group]
             for each in _resources(listed, group, version):
                 if version in wanted.get(each.kind, ()):
                     found.setdefault(each.kind, each)

@@ -1,6 +1,7 @@
-"""Tokens from the command that a kubeconfig names, as ``aws``, ``gke-gcloud-auth-plugin`` and ``kubelogin`` give them.
+"""Tokens and certificates from the command that a kubeconfig names, as ``aws``, ``gke-gcloud-auth-plugin`` and
+``kubelogin`` give them.
 
-They are run anew before a token ends, and when the server refuses it.
+It is run anew before they end, and when the server refuses them.
 
 Source: Kubernetes ``client.authentication.k8s.io`` v1 and v1beta1 (``ExecCredential``).
 """
@@ -14,15 +15,15 @@ import subprocess
 import threading
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from meshlib.clock import wall
+from meshlib.providers.kubernetes.certificates import Shown
+from meshlib.providers.kubernetes.credentials import Credential
 from meshlib.providers.kubernetes.failures import Failure, RequestFailed
+from meshlib.providers.kubernetes.kubeconfig import Cluster, Exec
 
-if TYPE_CHECKING:
-    from lightkube.config.models import UserExec
-
-__all__ = ["ExecPlugin", "expiry", "token_of"]
+__all__ = ["ExecPlugin", "credential_of", "expiry"]
 
 _LONGEST = 60.0
 """Seconds that a command may take."""
@@ -35,31 +36,31 @@ class ExecPlugin:
 
     Args:
         command: Of the kubeconfig.
+        cluster: What the command is told of, where it wants to know.
     """
 
-    def __init__(self, command: UserExec) -> None:
-        self._command = command
+    def __init__(self, command: Exec, cluster: Cluster) -> None:
+        self._command, self._cluster = command, cluster
         self._lock = asyncio.Lock()
-        self._value, self._ends = "", 0.0
+        self._value: Credential | None = None
+        self._ends = 0.0
 
-    async def authorization(self, refused: str = "") -> str:
-        """See ``Credentials``: another token than the one that was refused, if the command has it."""
+    async def current(self, refused: Credential | None = None) -> Credential:
+        """See ``Credentials``: another one than was refused, if the command has it."""
         async with self._lock:
-            if not self._value or self._value == refused or wall() > self._ends - _EARLY:
-                token, self._ends = token_of(await self._run())
-                self._value = f"Bearer {token}"
+            if self._value is None or self._value == refused or wall() > self._ends - _EARLY:
+                self._value, self._ends = credential_of(await self._run())
             return self._value
 
     async def _run(self) -> bytes:
         command = self._command
-        info = {"apiVersion": command.apiVersion, "kind": "ExecCredential", "spec": {"interactive": False}}
         given = {each.name: each.value for each in command.env or ()}
-        environment = {**os.environ, **given, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+        environment = {**os.environ, **given, "KUBERNETES_EXEC_INFO": json.dumps(self._info())}
         process = _Process([command.command, *(command.args or ())], environment)
         try:
             code, told, complaint = await asyncio.to_thread(process.run)
         except OSError as error:
-            hint = f"; {command.installHint.strip()}" if command.installHint else ""
+            hint = f"; {command.install_hint.strip()}" if command.install_hint else ""
             raise RequestFailed(Failure(f"credentials: {command.command}: {error.strerror or error}{hint}")) from None
         except subprocess.TimeoutExpired:
             raise RequestFailed(Failure(f"credentials: {command.command} took longer than {_LONGEST:g} s")) from None
@@ -69,6 +70,15 @@ class ExecPlugin:
             text = " ".join(complaint.decode("utf-8", "replace").split())[:300]
             raise RequestFailed(Failure(f"credentials: {command.command} ended with {code}: {text}"))
         return told
+
+    def _info(self) -> dict[str, Any]:
+        """What the command is told, as an ``ExecCredential``."""
+        spec: dict[str, Any] = {"interactive": False}
+        if self._command.provide_cluster_info:
+            fields = "server", "tls_server_name", "insecure_skip_tls_verify", "certificate_authority_data"
+            known = self._cluster.model_dump(by_alias=True, include=set(fields), exclude_defaults=True)
+            spec["cluster"] = {"server": self._cluster.server, **known}
+        return {"apiVersion": self._command.api_version, "kind": "ExecCredential", "spec": spec}
 
 
 class _Process:
@@ -110,22 +120,28 @@ class _Process:
                 self._process.kill()
 
 
-def token_of(raw: bytes) -> tuple[str, float]:
-    """The token of an ``ExecCredential``, and the Unix second at which it ends.
+def credential_of(raw: bytes) -> tuple[Credential, float]:
+    """What an ``ExecCredential`` holds, and the Unix second at which it ends.
 
     Raises:
-        RequestFailed: There is none.
+        RequestFailed: There is neither a token nor a certificate with its key.
     """
     try:
         status = json.loads(raw)["status"]
-        token, ends = status["token"], status.get("expirationTimestamp")
+        token, ends = status.get("token"), status.get("expirationTimestamp")
+        pair = status.get("clientCertificateData"), status.get("clientKeyData")
     except (ValueError, KeyError, TypeError, AttributeError):
-        token, ends = None, None
-    if not isinstance(token, str) or not token:
-        raise RequestFailed(
-            Failure("credentials: the command gave no token; client certificates are not taken from it")
-        )
-    return token, expiry(ends)
+        token, ends, pair = None, None, (None, None)
+    certificate = _shown(*pair)
+    if not (isinstance(token, str) and token) and certificate is None:
+        raise RequestFailed(Failure("credentials: the command gave no token, nor a certificate with its key"))
+    return Credential(f"Bearer {token}" if isinstance(token, str) and token else "", certificate), expiry(ends)
+
+
+def _shown(certificate: Any, key: Any) -> Shown | None:
+    if not (isinstance(certificate, str) and isinstance(key, str) and certificate and key):
+        return None
+    return certificate.encode(), key.encode()
 
 
 def expiry(given: Any) -> float:

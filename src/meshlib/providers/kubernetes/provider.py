@@ -17,8 +17,9 @@ from meshlib.providers.base import Facts, Publish
 from meshlib.providers.kubernetes.collections import Collection, Scope
 from meshlib.providers.kubernetes.discovery import Discovery
 from meshlib.providers.kubernetes.failures import RequestFailed
+from meshlib.providers.kubernetes.kubeconfig import find
 from meshlib.providers.kubernetes.reflector import Reflector
-from meshlib.providers.kubernetes.session import Session, cluster_config
+from meshlib.providers.kubernetes.session import Session
 from meshlib.providers.kubernetes.store import Store
 from meshlib.providers.kubernetes.tuning import DEFAULT, Tuning
 from meshlib.providers.kubernetes.watcher import Watcher
@@ -50,8 +51,8 @@ class KubernetesProvider:
     listed (RBAC) is told in ``mesh.status()`` and left out. ``docs/kubernetes.md`` has the roles that are needed.
 
     Args:
-        kubeconfig: A kubeconfig file. By default the pod's service account, else ``KUBECONFIG``, else
-            ``~/.kube/config``.
+        kubeconfig: A kubeconfig file. By default those of ``KUBECONFIG`` where it is set, else the pod's service
+            account, else ``~/.kube/config``.
         context: Of the kubeconfig; its current one by default.
         service_account: Folder of a service account's token, for pods that have it elsewhere than usual.
         namespaces: Watch these only, so that Roles suffice; Nodes and Namespaces, which live in none, are then left
@@ -69,7 +70,6 @@ class KubernetesProvider:
         rng: For tests.
 
     Raises:
-        ImportError: ``meshlib[kubernetes]`` is not installed.
         ConfigError: There is no cluster to be found, or an argument is of no use.
     """
 
@@ -90,7 +90,7 @@ class KubernetesProvider:
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
-        self._find = partial(cluster_config, kubeconfig, context, service_account)
+        self._find = partial(find, kubeconfig, context, service_account)
         self._find()
         if isinstance(namespaces, str) or (namespaces is not None and not namespaces):
             raise ConfigError(f"namespaces is {namespaces!r}: give a list of names, or None for all")
@@ -108,7 +108,7 @@ class KubernetesProvider:
 
     async def run(self, publish: Publish) -> None:
         """See ``Provider.run``."""
-        session = Session(self._find)
+        session = Session(self._find, self._tuning.idle)
         self._watched = {}
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -1,8 +1,7 @@
 """HTTP to the API server, over the very transport that requests take: one page, one stream of lines.
 
-Where the server is, its certificates and ours are read by lightkube: of the pod's service account, or of a kubeconfig.
-Nothing else of it is used: a client with models of all of Kubernetes would cost more memory than everything that a mesh
-knows. When one of the files changes, all of it is read again for new connections.
+Over TLS all lists and watches share one connection of HTTP/2, where the server speaks it, as API servers do. When a
+file of certificates or a kubeconfig changes, all of it is read again for new connections.
 """
 
 from __future__ import annotations
@@ -11,23 +10,23 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from meshlib.dataplane.outcome import Failure as Wire
 from meshlib.errors import ConfigError
-from meshlib.model.policy import ConnectionPool, TcpKeepalive
-from meshlib.providers.kubernetes.credentials import credentials_of
+from meshlib.model.policy import ConnectionPool, Http2KeepAlive, TcpKeepalive
+from meshlib.providers.kubernetes.certificates import Shown, context_of
+from meshlib.providers.kubernetes.credentials import Credential, credentials_of
 from meshlib.providers.kubernetes.failures import Failure, RequestFailed, of_status
+from meshlib.providers.kubernetes.kubeconfig import Access
 from meshlib.transport.base import Target, Timeouts, WireError, WireRequest, WireResponse
 from meshlib.transport.cooperative import CooperativePools
 
-if TYPE_CHECKING:
-    from lightkube.config.kubeconfig import SingleConfig
-
-__all__ = ["Session", "cluster_config"]
+__all__ = ["Session"]
 
 _ANSWER, _PAGE = 30.0, 120.0
 """Seconds to the head of an answer, and for the whole of a page."""
@@ -35,75 +34,44 @@ _MOST = 64 * 1024 * 1024
 """Bytes of a line: Kubernetes allows 1.5 MiB an object."""
 _LARGEST = 256 * 1024 * 1024
 """Bytes of a page."""
-_SETTINGS = ConnectionPool(
-    connect_timeout=10.0, idle_timeout=30.0, tcp_keepalive=TcpKeepalive(probes=3, time=15.0, interval=5.0)
-)
 _NOBODY = frozenset({Wire.CONNECT, Wire.CONNECT_TIMEOUT})
-
-
-def cluster_config(
-    kubeconfig: str | Path | None, context: str | None, service_account: str | Path | None = None
-) -> SingleConfig:
-    """Where the server is and who we are.
-
-    Args:
-        kubeconfig: A file; None takes the pod's service account, else ``KUBECONFIG``, else ``~/.kube/config``.
-        context: Of the file; None takes its current one.
-        service_account: Folder of a service account, instead of both.
-
-    Raises:
-        ImportError: lightkube is not installed.
-        ConfigError: There is no such file or context, or it cannot be read.
-    """
-    try:
-        from lightkube import KubeConfig
-    except ImportError:
-        raise ImportError("KubernetesProvider needs lightkube: install meshlib[kubernetes]") from None
-    where = str(service_account or kubeconfig or "environment")
-    try:
-        if service_account is not None:
-            known = KubeConfig.from_service_account(service_account)
-        else:
-            known = KubeConfig.from_env() if kubeconfig is None else KubeConfig.from_file(kubeconfig)
-        found = known.get(context)
-    except Exception as error:  # of YAML, of files, of its own
-        raise ConfigError(f"no cluster: {where}: {error or type(error).__name__}") from None
-    if found is None:
-        raise ConfigError(f"no cluster: {where} has no context {context!r}")
-    return found
 
 
 class Session:
     """A client of one API server, for one event loop.
 
     Args:
-        find: Reads what ``cluster_config`` gives.
+        find: Reads where the server is and who we are.
+        idle: Seconds of silence after which the peer is taken for gone. Over HTTP/2 it is asked by PING well before,
+            so that nobody resumes over a dead connection.
 
     Raises:
         ConfigError: A certificate or key cannot be read.
     """
 
-    def __init__(self, find: Callable[[], SingleConfig]) -> None:
-        self._find = find
+    def __init__(self, find: Callable[[], Access], idle: float) -> None:
+        self._find, self._settings = find, _settings(idle)
         self._pools = CooperativePools()
         self._read()
 
     def _read(self) -> None:
-        from lightkube.config.client_adapter import verify_cluster
-        from lightkube.config.models import User
+        access = self._find()
+        self._url, self._stamps = _server(access), _stamps(access)
+        self._credentials = credentials_of(access)
+        self._impersonation = tuple((k.encode("ascii"), v.encode("utf-8")) for k, v in access.user.impersonation)
+        self._access = access
+        self._certificate: Shown | None = None
+        self._dial(None)
 
-        config = self._find()
-        self._url, self._stamps = _server(config), _stamps(config)
-        self._credentials = credentials_of(config)
-        context = None
-        if self._url.scheme == "https":
-            try:
-                context = verify_cluster(config.cluster, config.user or User(), config.abs_file)
-            except (OSError, ValueError) as error:
-                raise ConfigError(f"no certificates for {config.cluster.server}: {error}") from None
-        host, port = self._url.hostname or "", self._url.port or (443 if context is not None else 80)
-        self._target = Target(host, port, tls=context, server_name=host, settings=_SETTINGS)
-        self._config = config
+    def _dial(self, certificate: Shown | None) -> None:
+        """Where to connect to, with the certificate that a command gave, if it did."""
+        cluster, url = self._access.cluster, self._url
+        context = context_of(cluster, self._access.user, certificate) if url.scheme == "https" else None
+        host, port = url.hostname or "", url.port or (443 if context is not None else 80)
+        name = cluster.tls_server_name or host
+        secure = context is not None
+        self._target = Target(host, port, secure, context, name, self._settings, http1_too=secure)
+        self._certificate = certificate
 
     async def get(self, path: str, query: Mapping[str, str] | None = None, accept: str = "application/json") -> Any:
         """The JSON of an answer.
@@ -145,39 +113,56 @@ class Session:
 
     async def _send(self, path: str, query: Mapping[str, str], accept: str, timeouts: Timeouts) -> WireResponse:
         """The answer; after a 401 that of a second attempt, if there are other credentials by then."""
-        if _stamps(self._config) != self._stamps:
-            try:
-                await asyncio.to_thread(self._read)
-            except ConfigError as error:  # half of it is written yet
-                raise RequestFailed(Failure(str(error))) from None
-        used = await self._credentials.authorization()
+        if _stamps(self._access) != self._stamps:
+            await self._anew(self._read)
+        used = await self._credentials.current()
         response = await self._once(path, query, accept, timeouts, used)
         if response.status == 401:
-            other = await self._credentials.authorization(used)
+            other = await self._credentials.current(used)
             if other != used:
                 await response.body.aclose()
                 response = await self._once(path, query, accept, timeouts, other)
         return response
 
+    async def _anew(self, read: Callable[[], None]) -> None:
+        """Read files in a thread."""
+        try:
+            await asyncio.to_thread(read)
+        except ConfigError as error:  # half of it is written yet
+            raise RequestFailed(Failure(str(error))) from None
+
     async def _once(
-        self, path: str, query: Mapping[str, str], accept: str, timeouts: Timeouts, authorization: str
+        self, path: str, query: Mapping[str, str], accept: str, timeouts: Timeouts, shown: Credential
     ) -> WireResponse:
+        if shown.certificate != self._certificate:
+            await self._anew(partial(self._dial, shown.certificate))
         target = self._url.path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
         headers = [
             (b"Host", self._url.netloc.rpartition("@")[2].encode("ascii")),
             (b"User-Agent", b"meshlib"),
             (b"Accept", accept.encode("ascii")),
         ]
-        if authorization:
-            headers.append((b"Authorization", authorization.encode("latin-1", "replace")))
+        headers += self._impersonation
+        if shown.authorization:
+            headers.append((b"Authorization", shown.authorization.encode("latin-1", "replace")))
         scheme = self._url.scheme.encode("ascii")
         return await self._pools.send(
             self._target, WireRequest(b"GET", target.encode(), scheme, headers, None, timeouts)
         )
 
 
-def _server(config: SingleConfig) -> SplitResult:
-    server = config.cluster.server
+def _settings(idle: float) -> ConnectionPool:
+    """Source of the PING's times at 75 s: client-go asks a server that was silent for 30 s, and waits 15 s."""
+    return ConnectionPool(
+        connect_timeout=10.0,
+        idle_timeout=30.0,
+        tcp_keepalive=TcpKeepalive(probes=3, time=15.0, interval=5.0),
+        http2_keepalive=Http2KeepAlive(interval=0.4 * idle, timeout=0.2 * idle),
+    )
+
+
+def _server(access: Access) -> SplitResult:
+    server = access.cluster.server
     url = SplitResult("", "", "", "", "")
     try:
         url = urlsplit(server if "://" in server else f"https://{server}")
@@ -189,12 +174,9 @@ def _server(config: SingleConfig) -> SplitResult:
     return url
 
 
-def _stamps(config: SingleConfig) -> tuple[float, ...]:
+def _stamps(access: Access) -> tuple[float, ...]:
     """When the kubeconfig and the files that it names were written; a file that is not there counts as never."""
-    user = config.user
-    named = [config.cluster.certificate_auth, *((user.client_cert, user.client_key) if user is not None else ())]
-    files = [config.fname, *(config.abs_file(each) for each in named if each)]
-    return tuple(_stamp(Path(each)) for each in files if each is not None)
+    return tuple(_stamp(each) for each in access.named_files)
 
 
 def _stamp(path: Path) -> float:
