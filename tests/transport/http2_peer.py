@@ -13,6 +13,7 @@ import trio
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import Event, RequestReceived, StreamEnded
+from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from meshlib.model.policy import ConnectionPool
@@ -66,6 +67,14 @@ class Wire:
             self.events += self.h2.receive_data(data)
             self.flush()
         return found
+
+    def is_open(self, stream: int) -> bool:
+        """Whether the client still wants it."""
+        try:
+            self.h2.local_flow_control_window(stream)
+        except ProtocolError:
+            return False
+        return True
 
     def answer(self, stream: int, body: bytes = b"ok", status: int = 200, *more: tuple[str, str]) -> None:
         headers = [(":status", str(status)), *more]

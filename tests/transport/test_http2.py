@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -12,6 +14,7 @@ import pytest
 import trio
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, PingReceived, RequestReceived, StreamEnded, StreamReset
+from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 from meshlib.dataplane.outcome import Failure
@@ -481,3 +484,80 @@ def answering_but_the_first(sock: socket.socket) -> None:
     for event in wire.come():
         if isinstance(event, StreamEnded) and event.stream_id > 1:
             wire.answer(event.stream_id)
+
+
+# Many at once -------------------------------------------------------------------------------------------------------
+
+
+def echoing(sock: socket.socket) -> None:
+    """Gives each stream its body back, within its window."""
+    wire = Wire(sock)
+    bodies: dict[int, bytearray] = {}
+    whole: set[int] = set()
+    for event in wire.come():
+        stream = getattr(event, "stream_id", 0)
+        if isinstance(event, RequestReceived):
+            bodies[stream] = bytearray()
+        elif isinstance(event, DataReceived) and stream in bodies:
+            bodies[stream] += event.data
+            wire.h2.acknowledge_received_data(event.flow_controlled_length, stream)
+        elif isinstance(event, StreamReset):
+            whole.discard(stream)
+        elif isinstance(event, StreamEnded):
+            with contextlib.suppress(ProtocolError):  # it may have been reset in the same breath
+                wire.h2.send_headers(stream, [(":status", "200")])
+                whole.add(stream)
+        for each in [stream for stream in whole if wire.is_open(stream)]:
+            left = bodies[each]
+            while left and (room := min(wire.h2.local_flow_control_window(each), 16384, len(left))):
+                wire.h2.send_data(each, bytes(left[:room]), end_stream=room == len(left))
+                del left[:room]
+            if not left:
+                whole.discard(each)
+
+
+def test_many_at_once_share_a_connection_and_each_gets_its_own_body(run, script):
+    server = script(echoing)
+    sizes = [1 + (number * 7919) % 90_000 for number in range(60)]
+    bodies = [bytes([number]) * size for number, size in enumerate(sizes)]
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        found = Talk(run, at(server)).all(*(ask(b"POST", body) for body in bodies))
+    finally:
+        sys.setswitchinterval(switch)
+    assert found == [(200, body) for body in bodies]
+    assert server.connections == 1
+
+
+def test_cancelled_at_any_moment_a_call_leaves_its_connection_as_it_was(run, script):
+    if run != "asyncio":
+        pytest.skip("asyncio alone tells its turns, which are counted here")
+    server = script(echoing)
+    target, body = at(server), b"x" * 100_000
+
+    async def main() -> None:
+        pools = CooperativePools()
+
+        async def call() -> bytes:
+            response = await pools.send(target, ask(b"POST", body))
+            try:
+                return b"".join([chunk async for chunk in response.body])
+            finally:
+                await response.body.aclose()
+
+        assert await call() == body
+        for turns in range(60):
+            task = asyncio.ensure_future(call())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert await call() == body
+        [pool] = next(iter(pools._loops.values())).values()
+        [connection] = pool._shelf.all
+        assert connection.session.streams == {}
+        await pools.aclose()
+
+    asyncio.run(main())
+    assert server.connections == 1

@@ -82,6 +82,22 @@ def test_streams_that_were_not_flushed_were_not_sent():
         session.open(Stream(Timeouts()), HEAD, end=True)
 
 
+def test_what_comes_late_for_a_stream_that_was_cancelled_disturbs_no_other():
+    session, wire, streams = pair(40)
+    for late in streams[:39]:
+        session.cancel(late)
+    session.open(Stream(Timeouts()), HEAD, end=True)  # the occasion on which h2 forgets those that are over
+    session.outgoing()  # still on its way
+    for stream in (*streams[:39], streams[39]):
+        wire.send_headers(stream.id, [(b":status", b"200"), (b"x-remembered", b"%d" % stream.id)])
+        wire.send_data(stream.id, b"body")
+        wire.send_headers(stream.id, [(b"trailer", b"t")], end_stream=True)
+    session.receive(bytes(wire.data_to_send()), 0.0)
+    assert streams[39].headers == [(b"x-remembered", b"79")]
+    assert streams[39].whole() == b"body"
+    assert session.has_room
+
+
 def test_goaway_is_taken_out_wherever_it_stands_and_a_second_one_may_only_take_less():
     session, _, streams = pair(4)
     away = frame(7, 0, 0, (5).to_bytes(4, "big") + bytes(4) + b"bye")

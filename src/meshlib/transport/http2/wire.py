@@ -20,6 +20,10 @@ WINDOW = 256 * 1024
 SHARED_WINDOW = 4 * 1024 * 1024
 """Body bytes of all streams that may be on their way."""
 
+_NEVER_USED = 100
+"""Streams that a peer may open, had it not been forbidden to. Not 0: ``h2`` would take what comes late for a stream
+reset here for the opening of one stream too many, and end the connection."""
+
 
 def begun() -> H2Connection:
     """A connection whose preface and settings wait to be sent. What goes out is checked by ``head``."""
@@ -33,7 +37,7 @@ def begun() -> H2Connection:
     )
     values = {
         SettingCodes.ENABLE_PUSH: 0,
-        SettingCodes.MAX_CONCURRENT_STREAMS: 0,
+        SettingCodes.MAX_CONCURRENT_STREAMS: _NEVER_USED,
         SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
         SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADERS,
     }
