@@ -16,7 +16,8 @@ class Registry:
 
     def __init__(self, datacenter="dc1", index=10):
         self.datacenter = datacenter
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()
+        self.waiting = {}
         self.index = index
         self.services = {}
         self.touched = {}
@@ -35,12 +36,12 @@ class Registry:
                 {"Node": "n1", "CheckID": f"service:{identity}", "Status": status, "ServiceID": identity},
             ],
         }
-        with self.changed:
+        with self.lock:
             self.services.setdefault(service, {})[identity] = entry
             self._wrote(service)
 
     def deregister(self, service, identity=None):
-        with self.changed:
+        with self.lock:
             if identity is None:
                 self.services.pop(service, None)
             else:
@@ -54,22 +55,32 @@ class Registry:
 
     def lose_everything(self, index=1):
         """The servers come back without their data."""
-        with self.changed:
+        with self.lock:
             self.services, self.touched = {}, {}
             self.index = self.extinct = index
-            self.changed.notify_all()
+            self._wake(*self.waiting)
 
     def set_index(self, index):
         """Nothing changes but the index, which may fall."""
-        with self.changed:
+        with self.lock:
             self.index = self.extinct = index
             self.touched = dict.fromkeys(self.touched, index)
-            self.changed.notify_all()
+            self._wake(*self.waiting)
 
     def _wrote(self, service):
         self.index += 1
         self.touched[service] = self.index
-        self.changed.notify_all()
+        self._wake(service, None)
+
+    def changed(self, service):
+        """Is notified when a service changes; for None, whenever anything does. Held, it holds the lock."""
+        with self.lock:
+            return self.waiting.setdefault(service, threading.Condition(self.lock))
+
+    def _wake(self, *services):
+        for service in services:
+            if service in self.waiting:
+                self.waiting[service].notify_all()
 
     def read(self, service=None):
         """The answer and its index; of all names without a service."""
@@ -202,14 +213,15 @@ class _Handler(BaseHTTPRequestHandler):
         index = int(query.get("index", 0))
         limit = _seconds(query.get("wait", "5m"))
         ends = time.monotonic() + limit + random.random() * limit / 16
-        with registry.changed:
+        changed = registry.changed(service)
+        with changed:
             while index and not self.server.gone.is_set():
                 _, now = registry.read(service)
                 # a fall of the index wakes those who wait only in part; the answer says it then
                 left = ends - time.monotonic()
                 if now > index or (now < index and now <= registry.index) or left <= 0:
                     break
-                registry.changed.wait(min(left, 1.0))
+                changed.wait(min(left, 5.0))
             return registry.read(service)
 
     def answer(self, status, text, headers=None, kind="text/plain; charset=utf-8"):

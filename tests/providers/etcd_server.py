@@ -123,7 +123,7 @@ class Wire:
     def __init__(self, port):
         self._to = port
         self.accepts, self.frozen, self.nonsense, self.opened = True, False, None, 0
-        self._pairs = []
+        self._pairs, self._threads = [], []
         self._closed = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self._socket.getsockname()[1]
@@ -149,6 +149,8 @@ class Wire:
         self._closed.set()
         self._socket.close()
         self.cut()
+        for each in self._threads:
+            each.join(5)
 
     def _accept(self):
         while True:
@@ -157,8 +159,11 @@ class Wire:
             except OSError:
                 return
             self.opened += 1
-            if self.nonsense is not None:
-                threading.Thread(target=self._babble, args=(client,), daemon=True).start()
+            if self._closed.is_set():
+                _end(client)
+            elif self.nonsense is not None:
+                self._threads.append(threading.Thread(target=self._babble, args=(client,), daemon=True))
+                self._threads[-1].start()
             elif not self.accepts:
                 self._pairs.append(_Pair(client, client, threading.Event()))
             else:
@@ -183,19 +188,22 @@ class Wire:
         flowing = threading.Event()
         flowing.set()
         self._pairs.append(_Pair(client, server, flowing))
+        if self._closed.is_set():
+            self.cut()
         for one, other in ((client, server), (server, client)):
-            threading.Thread(target=self._pump, args=(one, other, flowing), daemon=True).start()
+            self._threads.append(threading.Thread(target=self._pump, args=(one, other, flowing), daemon=True))
+            self._threads[-1].start()
 
     def _pump(self, one, other, flowing):
         try:
             while data := one.recv(65536):
                 while self.frozen or not flowing.is_set():
                     if self._closed.wait(0.01):
-                        return
+                        break
                 other.sendall(data)
         except OSError:
             pass
-        if flowing.is_set() and not self.frozen:
+        if self._closed.is_set() or (flowing.is_set() and not self.frozen):
             _end(one)
             _end(other)
 

@@ -15,7 +15,7 @@ from meshlib.providers import ConsulProvider
 from tests.mesh.test_mesh import until
 from tests.providers.consul_agent import ConsulAgent, Registry
 
-FAST = {"wait": 0.5, "lease": 0.4, "timeout": 2.0}
+FAST = {"wait": 0.5, "lease": 0.4, "timeout": 1.0}
 
 
 @pytest.fixture

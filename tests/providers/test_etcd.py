@@ -16,7 +16,7 @@ from tests.providers.test_consul import seen, troubles
 
 pytestmark = pytest.mark.skipif(ETCD is None, reason=ABSENT)
 
-FAST = {"idle": 1.0, "timeout": 1.0, "empty_lease": 30.0}
+FAST = {"idle": 1.0, "timeout": 1.0, "lease": 30.0}
 CONFIG, SERVICES = "/meshlib/config/", "/meshlib/services/"
 
 
@@ -254,17 +254,22 @@ def test_a_server_that_is_restarted_is_followed_on(own, mesh_of):
     until(lambda: seen(mesh, "web.etcd") == ["10.0.0.2:8080"] and not troubles(mesh), 30)
 
 
-def test_a_server_that_comes_back_without_its_data_is_not_believed_before_it_has_some(own, mesh_of):
+def test_what_a_server_lost_is_held_until_it_is_announced_again_or_the_lease_ends(own, mesh_of):
     etcd = own()
-    for number in range(3):
+    for number in (1, 2):
         etcd.put(f"{SERVICES}web/{number}", instance(number))
-    mesh = mesh_of(etcd.url)
+        etcd.put(f"{SERVICES}other/{number}", instance(number))
+    etcd.put(f"{CONFIG}a", ROUTE.format(name="a", status=201))
+    mesh = mesh_of(etcd.url, lease=3.0)
     etcd.stop()
     etcd.start("other")
-    until(lambda: mesh.status().providers[0]["held_empty"], 30)
-    assert len(seen(mesh, "web.etcd")) == 3
+    until(lambda: any("registry: etcd lost its history" in words for words in troubles(mesh)), 30)
     etcd.put(f"{SERVICES}web/1", instance(9))
-    until(lambda: seen(mesh, "web.etcd") == ["10.0.0.9:8080"], 30)
+    until(lambda: seen(mesh, "web.etcd") == ["10.0.0.2:8080", "10.0.0.9:8080"], 30)
+    assert seen(mesh, "other.etcd") == ["10.0.0.1:8080", "10.0.0.2:8080"]
+    assert status_of(mesh, "a") == 201
+    until(lambda: seen(mesh, "web.etcd") == ["10.0.0.9:8080"] and seen(mesh, "other.etcd") == [], 30)
+    until(lambda: status_of(mesh, "a") is None and not troubles(mesh))
 
 
 def test_users_are_authenticated_again_when_their_token_is_not_known_any_more(own, mesh_of):

@@ -56,7 +56,7 @@ def test_from_any_list_and_any_pieces_of_the_history_delivered_again_the_truth_c
     keys.listed(kvs(replayed(history, listed)), header(listed))
     while keys.revision < len(history):
         start = data.draw(st.integers(0, keys.revision))  # a server may repeat what is known
-        end = data.draw(st.integers(start + 1, len(history)))
+        end = data.draw(st.integers(keys.revision + 1, len(history)))
         before = plain(keys)
         changed = keys.heard({"header": header(len(history)), "events": [event(*each) for each in history[start:end]]})
         assert plain(keys) == replayed(history, max(end, keys.revision))
@@ -81,6 +81,17 @@ def test_another_cluster_and_a_history_that_got_shorter_are_noticed():
     assert not keys.is_other(header(5))
     assert keys.is_other(header(4))
     assert keys.is_other(header(50, cluster="8"))
+
+
+def test_what_another_history_lacks_is_kept_until_it_is_heard_of_or_released():
+    keys = Keyspace()
+    keys.listed(kvs({"a": "1", "b": "1", "c": "1", "d": "1"}), header(50))
+    assert keys.listed(kvs({"a": "2"}), header(3)) == {b"a"}
+    assert plain(keys) == {"a": "2", "b": "1", "c": "1", "d": "1"}
+    assert keys.heard({"header": header(5), "events": [event(4, "b", "1"), event(5, "c", None)]}) == {b"c"}
+    assert keys.listed(kvs({"a": "2", "b": "1"}), header(5)) == set()
+    assert keys.release() == {b"d"}
+    assert plain(keys) == {"a": "2", "b": "1"}
 
 
 @pytest.mark.parametrize("bad", [7, {"kv": 7}, {"kv": {"key": "?"}}, {"kv": {"key": "YQ==", "mod_revision": "x"}}])

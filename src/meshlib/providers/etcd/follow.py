@@ -37,8 +37,8 @@ class Follow:
         take: Gets the keys that came, changed or went.
         tell: Gets what is wrong now, ``""`` when nothing is.
         alive: Called at each sign of life.
-        anew: Called where the next list is of another cluster, or of one that lost its history.
         idle: Seconds without an event after which a watch is begun anew.
+        lease: Seconds for which keys are kept that a cluster does not have which lost its history.
 
     Attributes:
         keys: What is known.
@@ -51,8 +51,8 @@ class Follow:
         take: Callable[[set[bytes]], None],
         tell: Callable[[str], None],
         alive: Callable[[], None],
-        anew: Callable[[], None],
         idle: float,
+        lease: float,
     ) -> None:
         self.keys = Keyspace()
         self._gateway = gateway
@@ -61,8 +61,9 @@ class Follow:
         self._take = take
         self._tell = tell
         self._alive = alive
-        self._anew = anew
         self._idle = idle
+        self._lease = lease
+        self._ends: asyncio.TimerHandle | None = None
 
     async def list(self) -> None:
         """Take everything there is.
@@ -83,6 +84,13 @@ class Follow:
 
     async def run(self) -> None:
         """Follow until cancelled; ``list`` has been called before."""
+        try:
+            await self._forever()
+        finally:
+            if self._ends is not None:
+                self._ends.cancel()
+
+    async def _forever(self) -> None:
         failures = 0
         while True:
             began = monotonic()
@@ -103,8 +111,22 @@ class Follow:
         answer = await self._gateway.call("/v3/kv/range", {"key": self._range["key"], "count_only": True})
         self._alive()
         if self.keys.is_other(answer.get("header") or {}):
-            self._anew()
             await self.list()
+            self._keep()
+
+    def _keep(self) -> None:
+        """The cluster is another one: what it lacks stays for the lease, in which it may be announced again."""
+        if self._ends is not None:
+            self._ends.cancel()
+        self._ends = asyncio.get_running_loop().call_later(self._lease, self._release)
+
+    def _release(self) -> None:
+        self._take(self.keys.release())
+        self._tell("")
+
+    def _doubts(self) -> str:
+        count = len(self.keys.kept)
+        return f"etcd lost its history, and {count} keys that it had before; they are held for a while" if count else ""
 
     async def _watch(self) -> None:
         """Hear events; returns where the history that it needs was compacted and a list took its place."""
@@ -120,7 +142,7 @@ class Follow:
                 changed = self.keys.heard(result)
                 if changed:
                     self._take(changed)
-                self._tell("")
+                self._tell(self._doubts())
         raise BadAnswer(200, "the watch ended")
 
 

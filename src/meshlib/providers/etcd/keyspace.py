@@ -23,12 +23,14 @@ class Keyspace:
         values: Key -> value.
         revision: All up to it is known; 0 before the first list.
         cluster: Whose it is.
+        kept: Keys that a cluster which lost its history does not have; they stay until they are heard of or released.
     """
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
         self.revision = 0
         self.cluster = ""
+        self.kept: set[bytes] = set()
 
     def is_other(self, header: Mapping[str, Any]) -> bool:
         """Whether an answer is of another cluster, or of one that lost its history, for example to a backup."""
@@ -39,6 +41,10 @@ class Keyspace:
     def listed(self, kvs: Iterable[Mapping[str, Any]], header: Mapping[str, Any]) -> set[bytes]:
         """Everything there is at the header's revision; the keys that came, changed or went."""
         now = {bytes_of(kv.get("key")): bytes_of(kv.get("value")) for kv in kvs}
+        if self.is_other(header):
+            self.kept |= self.values.keys()
+        self.kept -= now.keys()
+        now |= {key: self.values[key] for key in self.kept}
         changed = {key for key, value in now.items() if self.values.get(key) != value}
         changed |= self.values.keys() - now.keys()
         self.values = now
@@ -60,7 +66,10 @@ class Keyspace:
         read = [_read(event) for event in events]
         changed: set[bytes] = set()
         for revision, key, value in read:
-            if revision > self.revision and self.values.get(key) != value:
+            if revision <= self.revision:
+                continue
+            self.kept.discard(key)
+            if self.values.get(key) != value:
                 changed.add(key)
                 if value is None:
                     self.values.pop(key, None)
@@ -68,6 +77,13 @@ class Keyspace:
                     self.values[key] = value
         self.revision = max([self.revision, *(revision for revision, _, _ in read)])
         return changed
+
+    def release(self) -> set[bytes]:
+        """What was kept is gone; its keys."""
+        gone, self.kept = self.kept, set()
+        for key in gone:
+            del self.values[key]
+        return gone
 
 
 def _read(event: Any) -> tuple[int, bytes, bytes | None]:

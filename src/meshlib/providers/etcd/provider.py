@@ -35,7 +35,7 @@ class EtcdProvider:
         password: Of the user.
         idle: Seconds without an event after which a watch is begun anew, so that silence is noticed.
         timeout: Seconds for one answer.
-        empty_lease: Seconds for which what was known is held when etcd comes back empty, of another history.
+        lease: Seconds for which keys are held that etcd does not have any more after it lost its history.
         ca: PEM file of trusted roots.
         certificate: PEM file of our own certificate.
         key: PEM file of its key.
@@ -58,14 +58,14 @@ class EtcdProvider:
         password: str = "",
         idle: float = 30.0,
         timeout: float = 5.0,
-        empty_lease: float = 60.0,
+        lease: float = 60.0,
         **tls: Any,
     ) -> None:
         if not config and not registry:
             raise ConfigError("neither config nor registry names a prefix: there is nothing to watch")
         self._gateway = gateway_of(urls, user, password, timeout, **tls)
         self.name = f"etcd:{(urls or _endpoints(os.environ))[0]}"
-        self.empty_lease = empty_lease
+        self._lease = lease
         self._how = Reading(config, registry, domain, port, strict)
         self._idle = idle
 
@@ -89,9 +89,8 @@ class EtcdProvider:
         def take(changed: set[bytes]) -> None:
             contents.note(part, changed, follow.keys.values)
 
-        follow = Follow(
-            self._gateway, prefix, take, partial(contents.tell, part), publish.alive, publish.anew, self._idle
-        )
+        tell = partial(contents.tell, part)
+        follow = Follow(self._gateway, prefix, take, tell, publish.alive, self._idle, self._lease)
         return follow
 
 

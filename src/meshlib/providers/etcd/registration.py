@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -88,6 +89,7 @@ class EtcdRegistration:
         self._ttl = ttl
         self._announced, self._over = threading.Event(), threading.Event()
         self._running: Future[None] | None = None
+        self._pid = 0
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the instance has been announced; whether it has."""
@@ -97,12 +99,13 @@ class EtcdRegistration:
         """Announce it from the background thread."""
         if self._running is None:
             self._over.clear()
+            self._pid = os.getpid()
             self._running = background.shared.start(self.run)
 
     def close(self) -> None:
         """Take it away, and wait for that a moment."""
         running, self._running = self._running, None
-        if running is not None:
+        if running is not None and self._pid == os.getpid():  # in a forked child it is the parent's
             running.cancel()
             self._over.wait(_FAREWELL + 1.0)
             background.shared.release()
