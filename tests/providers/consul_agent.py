@@ -221,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
                 left = ends - time.monotonic()
                 if now > index or (now < index and now <= registry.index) or left <= 0:
                     break
-                changed.wait(min(left, 5.0))
+                changed.wait(min(left, 2.0))
             return registry.read(service)
 
     def answer(self, status, text, headers=None, kind="text/plain; charset=utf-8"):

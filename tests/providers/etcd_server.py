@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from base64 import b64encode
 from pathlib import Path
@@ -85,8 +86,12 @@ class EtcdServer:
     def ask(self, path, message):
         headers = {"Authorization": self.token} if self.token else {}
         request = urllib.request.Request(self.url + path, json.dumps(message).encode(), headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            refusal.close()
+            raise
 
     def put(self, key, value, **more):
         text = value if isinstance(value, str) else json.dumps(value)
@@ -159,20 +164,21 @@ class Wire:
             except OSError:
                 return
             self.opened += 1
+            nonsense = self.nonsense
             if self._closed.is_set():
                 _end(client)
-            elif self.nonsense is not None:
-                self._threads.append(threading.Thread(target=self._babble, args=(client,), daemon=True))
+            elif nonsense is not None:
+                self._threads.append(threading.Thread(target=self._babble, args=(client, nonsense), daemon=True))
                 self._threads[-1].start()
             elif not self.accepts:
                 self._pairs.append(_Pair(client, client, threading.Event()))
             else:
                 self._carry(client)
 
-    def _babble(self, client):
+    def _babble(self, client, nonsense):
         try:
             client.recv(65536)
-            for piece in self.nonsense:
+            for piece in nonsense:
                 client.sendall(piece)
                 self._closed.wait(0.05)
         except OSError:
