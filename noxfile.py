@@ -60,7 +60,7 @@ def examples(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Print the numbers that the documentation quotes."""
     session.install("-e", ".[all,bench]")
-    for name in ("core", "budget", "scale", "throughput", "chaos", "soak"):
+    for name in ("core", "budget", "scale", "throughput", "http2", "chaos", "soak"):
         session.run("python", f"benchmarks/{name}.py")
 
 
