@@ -1,1 +1,1 @@
-"""What a kept library, httpcore, serves: HTTP/2, trio, upgrades and CONNECT; pools pinned to one endpoint each."""
+"""What a kept library, httpcore, serves: HTTP/1.1 under trio, upgrades, CONNECT, trace hooks; pools of one endpoint."""
