@@ -306,23 +306,24 @@ class Mesh(OpensConnections):
         what = f"endpoints for {', '.join(hosts)}" if hosts and self.is_ready else "configuration"
         raise NotReady(f"no {what} within {limit:g} s ({states})")
 
-    def wait_known(self, asked: NotYet) -> None:
+    def wait_known(self, asked: NotYet, timeout: float | None = None) -> None:
         """Wait until the control plane has answered what it knows of a host; the first request to it does.
 
         Raises:
-            NotReady: It did not within ``ready_timeout``, or the mesh is closed.
+            NotReady: It did not within ``ready_timeout``, nor within ``timeout`` seconds, or the mesh is closed.
         """
+        limit = self._ready_timeout if timeout is None else min(self._ready_timeout, timeout)
         with self._published:
-            answered = self._published.wait_for(lambda: self._closed or self._knows(asked), self._ready_timeout)
+            answered = self._published.wait_for(lambda: self._closed or self._knows(asked), limit)
         if answered and not self._closed:
             return
         raise NotReady(str(asked))
 
-    async def await_known(self, asked: NotYet) -> None:
+    async def await_known(self, asked: NotYet, timeout: float | None = None) -> None:
         """The cooperative form of ``wait_known``."""
         import anyio.to_thread
 
-        await anyio.to_thread.run_sync(self.wait_known, asked, abandon_on_cancel=True)
+        await anyio.to_thread.run_sync(self.wait_known, asked, timeout, abandon_on_cancel=True)
 
     def _knows(self, asked: NotYet) -> bool:
         try:

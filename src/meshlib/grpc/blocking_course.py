@@ -25,6 +25,7 @@ from meshlib.grpc.outcomes import OK
 from meshlib.grpc.rpc import authority_of, metadata_of
 from meshlib.grpc.subchannels import Subchannel
 from meshlib.grpc.unary import FRAME, Sent, UnaryExchange, ended
+from meshlib.grpc.unheard import UnheardCall
 from meshlib.grpc.ways import Ways
 
 __all__ = ["BlockingCourse"]
@@ -139,6 +140,18 @@ class BlockingCourse(Course):
         if seconds > 0:
             self.clock.sleep(seconds)
         work()
+
+    def hear(self, call: UnheardCall) -> None:
+        """See ``Course``."""
+        _aside.run(partial(self._hear, call))
+
+    def _hear(self, call: UnheardCall) -> None:
+        try:
+            self.ways.mesh.wait_known(call.asked, call.patience)
+        except MeshError as error:
+            self.heard(call, error)
+        else:
+            self.heard(call, None)
 
     def prelude(self) -> None:
         """See ``Course``."""

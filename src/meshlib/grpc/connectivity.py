@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from meshlib.dataplane.drivers.workers import Workers
+from meshlib.errors import MeshError, NotYet
 from meshlib.grpc.subchannels import Subchannel
 from meshlib.grpc.ways import Ways
 
@@ -50,9 +51,23 @@ class Connectivity:
             self._told = best(self._states.values())
             self._tell([callback])
         self._ways.opened = self._watch
-        held = self._ways.connect() if try_to_connect else self._ways.held()
+        try:
+            held = self._ways.connect() if try_to_connect else self._ways.held()
+        except NotYet as asked:
+            _workers.run(partial(self._connect_later, asked))
+            return
         for subchannel in held:
             self._watch(subchannel, try_to_connect)
+
+    def _connect_later(self, asked: NotYet) -> None:
+        """Once it is known where to, if that comes to be known."""
+        try:
+            self._ways.mesh.wait_known(asked)
+            held = self._ways.connect()
+        except MeshError:
+            return
+        for subchannel in held:
+            self._watch(subchannel, True)
 
     def unsubscribe(self, callback: Callable[[Any], None]) -> None:
         """See ``grpc.Channel.unsubscribe``."""

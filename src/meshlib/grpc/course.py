@@ -25,6 +25,7 @@ from meshlib.grpc.outcomes import OK
 from meshlib.grpc.rpc import headers_of, metadata_of
 from meshlib.grpc.subchannels import Subchannel
 from meshlib.grpc.unary import TAKES_REPORTS, Sent, raised
+from meshlib.grpc.unheard import UnheardCall
 from meshlib.grpc.ways import Ways
 
 __all__ = ["Course"]
@@ -97,6 +98,10 @@ class Course:
         """Do ``work`` after so many seconds, unless the event loop or the process has ended."""
         raise NotImplementedError
 
+    def hear(self, call: UnheardCall) -> None:
+        """Wait, aside, until the host is known; then ``heard``."""
+        raise NotImplementedError
+
     def prelude(self) -> None:
         """Delay, rate limit: what comes before the first attempt and waits; then ``after_prelude``."""
         raise NotImplementedError
@@ -121,12 +126,23 @@ class Course:
         if among is not None:
             self._among = among
             among.add(self)
-        if call.hedge is not None:
+        if isinstance(call, UnheardCall):
+            self.hear(call)
+        elif call.hedge is not None:
             self.race()
         elif call.delay or call.limiter is not None:
             self.prelude()
         else:
             self.after_prelude()
+
+    def heard(self, call: UnheardCall, error: MeshError | None) -> None:
+        """The control plane has answered, or did not in time."""
+        if error is not None:
+            self.fail(call.unanswered(error, self.clock.now()))
+            return
+        self._anew()
+        if self.call.mirrors and isinstance(self.source, bytes):
+            self.mirror([self.source])
 
     def after_prelude(self) -> None:
         """Give the configuration's answer, or begin the first attempt."""
@@ -329,6 +345,8 @@ class Course:
 
     def _anew(self) -> None:
         before = self.call
+        if self.ended:
+            return
         try:
             self.call = self._begin()
         except MeshError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from meshlib.dataplane.call import Call
-from meshlib.errors import MeshError
+from meshlib.errors import MeshError, NotYet
 from meshlib.grpc.calls import FutureCall, StreamCall
 from meshlib.grpc.failures import translated
 from meshlib.grpc.message_replay import MessageReplay
@@ -75,11 +75,7 @@ class MeshInterceptor(
 
     def _intercepted(self, kind: str, proceed: Proceed, details: Any, request: Any) -> Any:
         ways = self._ways
-        try:
-            ways.mesh.wait_ready()
-        except MeshError as error:
-            raise translated(error, None) from None
-        call = ways.begin(details.method, details.metadata, details.timeout)
+        call = self._begun(details)
         if call is None:
             return proceed(details, request)
         source = _replay(call, request, ways) if kind.startswith("stream") else request
@@ -90,6 +86,18 @@ class MeshInterceptor(
             course.abandon()
             raise
         return StreamCall(course, None) if kind.endswith("stream") else FutureCall(course, None)
+
+    def _begun(self, details: Any) -> Call | None:
+        mesh, begin = self._ways.mesh, partial(self._ways.begin, details.method, details.metadata, details.timeout)
+        try:
+            mesh.wait_ready()
+            try:
+                return begin()
+            except NotYet as asked:
+                mesh.wait_known(asked, details.timeout)
+                return begin()
+        except MeshError as error:
+            raise translated(error, None) from None
 
 
 def _given(call: Call) -> Call:

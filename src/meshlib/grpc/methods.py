@@ -19,6 +19,7 @@ from meshlib.grpc.message_replay import MessageReplay
 from meshlib.grpc.mirroring import mirror_unary
 from meshlib.grpc.rpc import Metadata, metadata_of
 from meshlib.grpc.unary import Sent, UnaryExchange
+from meshlib.grpc.unheard import UnheardCall
 from meshlib.grpc.ways import Ways
 
 __all__ = ["Deserializer", "Serializer", "StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary", "counted"]
@@ -185,7 +186,7 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
         self, content: bytes, timeout: float | None, metadata: Metadata | None, sent: Sent, wants_call: bool
     ) -> tuple[UnaryExchange, Any]:
         ways = self._ways
-        call = ways.begin(self._method, metadata, timeout)
+        call = self._heard(ways.begin(self._method, metadata, timeout), metadata)
         exchange = UnaryExchange(ways, call, content, sent)
         exchange.wants_call = wants_call
         if call.mirrors:
@@ -202,6 +203,19 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
             call.answer = reply
             raise answered(call, metadata_of(call.response_headers(reply.headers)))
         return exchange, reply
+
+    def _heard(self, call: Call, metadata: Metadata | None) -> Call:
+        """The call, once it is known where it goes."""
+        mesh = self._ways.mesh
+        while isinstance(call, UnheardCall):
+            begun, patience = call.started, call.patience
+            try:
+                mesh.wait_known(call.asked, patience)
+            except MeshError as error:
+                raise translated(call.unanswered(error, mesh.clock.now()), None) from None
+            left = None if patience is None else patience - (mesh.clock.now() - begun)
+            call = self._ways.begin(self._method, metadata, left)
+        return call
 
 
 class UnaryStream(_Method, grpc.UnaryStreamMultiCallable):  # type: ignore[misc]

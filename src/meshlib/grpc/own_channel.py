@@ -7,7 +7,7 @@ from typing import Any
 from meshlib.context.current import NOTHING, current
 from meshlib.dataplane import router
 from meshlib.dataplane.call import Call
-from meshlib.errors import MeshError
+from meshlib.errors import MeshError, NotYet
 from meshlib.grpc.failures import translated
 from meshlib.grpc.rpc import Metadata, request_of_rpc, service_of
 from meshlib.grpc.unpicked import unpicked_of
@@ -46,6 +46,7 @@ class OwnWays:
         """Route an RPC; None for a host that the mesh does not know, whose RPCs are left alone.
 
         Raises:
+            NotYet: A control plane was just asked for the host.
             MeshError: And ``grpc.RpcError``: it has no route.
         """
         mesh = self.mesh
@@ -55,5 +56,7 @@ class OwnWays:
             context.lend(core)
         try:
             return router.begin(unpicked_of(mesh), core, mesh.clock.now(), mesh.rng, mesh.observer)
+        except NotYet:
+            raise
         except MeshError as error:
             raise translated(error, None, aio=self.aio) from None

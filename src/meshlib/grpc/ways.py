@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from meshlib.context.current import NOTHING, current
 from meshlib.dataplane import router
@@ -12,14 +12,15 @@ from meshlib.dataplane.bound_route import BoundRoute
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.cluster import PreparedCluster
 from meshlib.dataplane.destination import Destination
-from meshlib.dataplane.request import split_host
+from meshlib.dataplane.request import Request, split_host
 from meshlib.dataplane.state import EndpointState
-from meshlib.errors import MeshError
+from meshlib.errors import MeshError, NotYet
 from meshlib.grpc.credentials import checked_name, credentials_of, is_plaintext, stamp
 from meshlib.grpc.failures import translated
 from meshlib.grpc.load_watch import LoadWatch
 from meshlib.grpc.rpc import Metadata, request_of_rpc, service_of
 from meshlib.grpc.subchannels import Key, Option, Subchannel, Subchannels, arguments
+from meshlib.grpc.unheard import UnheardCall
 from meshlib.mesh import MeshSource, as_mesh
 from meshlib.model.cluster import Cluster, Discovery, Protocol
 from meshlib.model.endpoint import Endpoint
@@ -30,6 +31,8 @@ from meshlib.transport.targets import Targets
 from meshlib.transport.tls import TlsContexts
 
 __all__ = ["TAKES_REPORTS", "Ways"]
+
+CallT = TypeVar("CallT", bound=Call)
 
 _CHECKED_EVERY = 5.0
 """Seconds after which the files of a cluster's TLS are looked at again."""
@@ -113,6 +116,8 @@ class Ways:
     def begin(self, method: str, metadata: Metadata | None, timeout: float | None, *, repeatable: bool = True) -> Call:
         """Route an RPC; one to a host that the mesh does not know goes straight there.
 
+        Of a host that a control plane was just asked for comes an ``UnheardCall``.
+
         Raises:
             MeshError: And ``grpc.RpcError``: it has no route.
         """
@@ -124,13 +129,18 @@ class Ways:
         now = mesh.clock.now()
         try:
             call = router.begin(mesh.prepared, core, now, mesh.rng, mesh.observer)
+        except NotYet as asked:
+            unheard = self._straight_call(UnheardCall, core, now)
+            unheard.asked = asked
+            return unheard
         except MeshError as error:
             raise translated(error, None, aio=self.aio) from None
-        if call is None:
-            bound = self._passthrough(now)
-            host = VirtualHost(self.service.host, self.service.port, (bound.route,))
-            call = Call(core, host, bound, bound.destinations[0], now, mesh.rng)
-        return call
+        return call if call is not None else self._straight_call(Call, core, now)
+
+    def _straight_call(self, kind: type[CallT], core: Request, now: float) -> CallT:
+        bound = self._passthrough(now)
+        host = VirtualHost(self.service.host, self.service.port, (bound.route,))
+        return kind(core, host, bound, bound.destinations[0], now, self.mesh.rng)
 
     def subchannel(self, attempt: Attempt, authority: str) -> Subchannel:
         """The real channel of the picked endpoint, entered for one RPC.
@@ -160,7 +170,11 @@ class Ways:
         return [each for each in list(self._held.each) if not each.retired]
 
     def connect(self) -> list[Subchannel]:
-        """Real channels to endpoints that the service's rules lead to, a few of each cluster."""
+        """Real channels to endpoints that the service's rules lead to, a few of each cluster.
+
+        Raises:
+            NotYet: A control plane was just asked for the service.
+        """
         now, service = self.mesh.clock.now(), self.service
         host = self.mesh.prepared.host(service.host, service.port)
         if host is None:

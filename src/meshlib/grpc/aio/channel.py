@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from meshlib.dataplane.state import EndpointState
+from meshlib.errors import NotYet
 from meshlib.grpc import bare
 from meshlib.grpc.aio.course import LoopCourse
 from meshlib.grpc.aio.methods import Deserializer, Serializer, StreamStream, StreamUnary, UnaryStream, UnaryUnary
@@ -205,7 +206,10 @@ class MeshChannel(grpc.aio.Channel):  # type: ignore[misc]
         """The best of the real channels: READY, CONNECTING, IDLE, TRANSIENT_FAILURE; IDLE without any."""
         if self.closed:
             return grpc.ChannelConnectivity.SHUTDOWN
-        held = self.ways.connect() if try_to_connect and _running() is not None else self.ways.held()
+        try:
+            held = self.ways.connect() if try_to_connect and _running() is not None else self.ways.held()
+        except NotYet:
+            held = self.ways.held()
         return best(each.channel.get_state(try_to_connect) for each in held)
 
     async def wait_for_state_change(self, last_observed_state: Any) -> None:
@@ -215,7 +219,12 @@ class MeshChannel(grpc.aio.Channel):  # type: ignore[misc]
 
     async def channel_ready(self) -> None:
         """Connect, and return once a real channel is ready."""
-        self.ways.mesh.wait_ready()
+        mesh = self.ways.mesh
+        await mesh.await_ready()
+        try:
+            self.ways.connect()
+        except NotYet as asked:
+            await mesh.await_known(asked)
         while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
             if state is grpc.ChannelConnectivity.SHUTDOWN:
                 raise grpc.aio.UsageError("Channel is closed.")

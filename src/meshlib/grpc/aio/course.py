@@ -25,6 +25,7 @@ from meshlib.grpc.outcomes import OK
 from meshlib.grpc.rpc import authority_of, metadata_of
 from meshlib.grpc.subchannels import Subchannel
 from meshlib.grpc.unary import FRAME, Sent, ended
+from meshlib.grpc.unheard import UnheardCall
 from meshlib.grpc.ways import Ways
 
 __all__ = ["LoopCourse", "ready"]
@@ -175,6 +176,18 @@ class LoopCourse(Course):
         task = self.loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def hear(self, call: UnheardCall) -> None:
+        """See ``Course``."""
+        self._run(self._hear(call))
+
+    async def _hear(self, call: UnheardCall) -> None:
+        try:
+            await self.ways.mesh.await_known(call.asked, call.patience)
+        except MeshError as error:
+            self.heard(call, error)
+        else:
+            self.heard(call, None)
 
     def prelude(self) -> None:
         """See ``Course``."""

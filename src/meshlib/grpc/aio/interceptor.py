@@ -9,7 +9,7 @@ from typing import Any, Self
 import grpc.aio
 
 from meshlib.dataplane.call import Call
-from meshlib.errors import MeshError
+from meshlib.errors import MeshError, NotYet
 from meshlib.grpc.aio.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from meshlib.grpc.aio.messages import IteratedMessages
 from meshlib.grpc.aio.own_course import OwnLoopCourse
@@ -65,12 +65,7 @@ class _Interceptor:
     async def intercepted(self, kind: str, proceed: Proceed, details: Any, request: Any) -> Any:
         """The call as the application sees it; it is on its way."""
         ways = self.ways
-        try:
-            await ways.mesh.await_ready()
-        except MeshError as error:
-            raise translated(error, None, aio=True) from None
-        method = details.method.decode() if isinstance(details.method, bytes) else details.method
-        call = ways.begin(method, details.metadata, details.timeout)
+        call = await self._begun(details)
         if call is None:
             return await proceed(details, request)
         source = self._replay(call, request) if kind.startswith("stream") else request
@@ -83,6 +78,20 @@ class _Interceptor:
         if source is not request:
             made._done_writing_flag = False  # which grpcio asks of a call before it hands a written message on
         return made
+
+    async def _begun(self, details: Any) -> Call | None:
+        mesh = self.ways.mesh
+        method = details.method.decode() if isinstance(details.method, bytes) else details.method
+        begin = partial(self.ways.begin, method, details.metadata, details.timeout)
+        try:
+            await mesh.await_ready()
+            try:
+                return begin()
+            except NotYet as asked:
+                await mesh.await_known(asked, details.timeout)
+                return begin()
+        except MeshError as error:
+            raise translated(error, None, aio=True) from None
 
     def _replay(self, call: Call, requests: Any) -> IteratedMessages:
         memory = self.ways.mesh.replays
