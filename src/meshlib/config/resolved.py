@@ -37,10 +37,21 @@ class Expansions:
         self.table = table
         self.want = want
         self._made: dict[str, tuple[Assignment, tuple[Any, ...], Assignment]] = {}
+        self._names: dict[str, tuple[Assignment, list[str]]] = {}
+
+    def names_of(self, cluster: str, raw: Assignment) -> list[str]:
+        """The DNS names among the addresses of a cluster; looked for once in each of its assignments.
+
+        All clusters in use are asked at each change of endpoints, and most of them did not change.
+        """
+        known = self._names.get(cluster)
+        if known is None or known[0] is not raw:
+            known = self._names[cluster] = raw, names_in(raw)
+        return known[1]
 
     def of(self, cluster: str, raw: Assignment, table: Table) -> Assignment:
         """``raw`` with addresses for names."""
-        answers = tuple(table.get(Question(name)) for name in names_in(raw))
+        answers = tuple(table.get(Question(name)) for name in self.names_of(cluster, raw))
         known = self._made.get(cluster)
         if known is not None and known[0] is raw and known[1] == answers:
             return known[2]
@@ -67,7 +78,7 @@ class Resolved(Chained):
     def assignment(self, name: str) -> Assignment:
         """See ``Source.assignment``."""
         raw = self._source.assignment(name)
-        names = names_in(raw)
+        names = self._expansions.names_of(name, raw)
         cluster = self._source.cluster(name) if names else None
         if cluster is None or cluster.discovery is not Discovery.STRICT_DNS:
             return raw
