@@ -280,14 +280,14 @@ class Mesh(OpensConnections):
 
     # Readiness ------------------------------------------------------------------------------------------------------
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, timeout: float | None = None) -> None:
         """Return at once unless no snapshot has ever been published; then wait for the first.
 
         Raises:
-            NotReady: None came within ``ready_timeout``, or the mesh is closed.
+            NotReady: None came within ``ready_timeout``, nor within ``timeout`` seconds, or the mesh is closed.
         """
         if not self.is_ready or self._upkeep is None:
-            self.ready()
+            self.ready(timeout=self._patience(timeout))
 
     def ready(self, hosts: Sequence[str] | None = None, timeout: float | None = None) -> None:
         """Wait until a snapshot is in force and each of ``hosts`` (``name`` or ``name:port``) has an endpoint.
@@ -312,9 +312,8 @@ class Mesh(OpensConnections):
         Raises:
             NotReady: It did not within ``ready_timeout``, nor within ``timeout`` seconds, or the mesh is closed.
         """
-        limit = self._ready_timeout if timeout is None else min(self._ready_timeout, timeout)
         with self._published:
-            answered = self._published.wait_for(lambda: self._closed or self._knows(asked), limit)
+            answered = self._published.wait_for(lambda: self._closed or self._knows(asked), self._patience(timeout))
         if answered and not self._closed:
             return
         raise NotReady(str(asked))
@@ -332,10 +331,14 @@ class Mesh(OpensConnections):
             return False
         return True
 
-    async def await_ready(self) -> None:
+    async def await_ready(self, timeout: float | None = None) -> None:
         """The cooperative form of ``wait_ready``."""
         if not self.is_ready or self._upkeep is None:
-            await self.aready()
+            await self.aready(timeout=self._patience(timeout))
+
+    def _patience(self, timeout: float | None) -> float:
+        """Seconds to wait for the sources, for a caller that has so many; None has no end of its own."""
+        return self._ready_timeout if timeout is None else min(self._ready_timeout, timeout)
 
     async def aready(self, hosts: Sequence[str] | None = None, timeout: float | None = None) -> None:
         """The cooperative form of ``ready``."""

@@ -147,7 +147,7 @@ class BlockingCourse(Course):
 
     def _hear(self, call: UnheardCall) -> None:
         try:
-            self.ways.mesh.wait_known(call.asked, call.patience)
+            call.wait(self.ways.mesh)
         except MeshError as error:
             self.heard(call, error)
         else:

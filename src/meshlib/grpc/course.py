@@ -99,7 +99,7 @@ class Course:
         raise NotImplementedError
 
     def hear(self, call: UnheardCall) -> None:
-        """Wait, aside, until the host is known; then ``heard``."""
+        """Wait, aside, until it can be routed; then ``heard``."""
         raise NotImplementedError
 
     def prelude(self) -> None:
@@ -136,7 +136,7 @@ class Course:
             self.after_prelude()
 
     def heard(self, call: UnheardCall, error: MeshError | None) -> None:
-        """The control plane has answered, or did not in time."""
+        """What was waited for is there, or was not in time."""
         if error is not None:
             self.fail(call.unanswered(error, self.clock.now()))
             return
@@ -352,6 +352,8 @@ class Course:
         except MeshError as error:
             self.fail(error)
             return
+        if isinstance(self.source, KeptMessages):
+            self.source.follow(self.call.request)
         spent = self.clock.now() - before.started
         if before.request.timeout is not None and self.call.request.timeout is not None:
             self.call.request.timeout = before.request.timeout - spent

@@ -90,7 +90,7 @@ class MeshInterceptor(
     def _begun(self, details: Any) -> Call | None:
         mesh, begin = self._ways.mesh, partial(self._ways.begin, details.method, details.metadata, details.timeout)
         try:
-            mesh.wait_ready()
+            mesh.wait_ready(details.timeout)
             try:
                 return begin()
             except NotYet as asked:

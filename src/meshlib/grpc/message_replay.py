@@ -62,6 +62,12 @@ class KeptMessages:
             self._memory.give(self._size)
             self._size = 0
 
+    def follow(self, request: Request) -> None:
+        """The RPC was begun anew, as ``request``: what cannot be sent from its beginning cannot be for that either."""
+        with self._guard:
+            request.replayable = self._request.replayable
+            self._request = request
+
     def stop(self) -> None:
         """The call is over: ask the caller for no more."""
 

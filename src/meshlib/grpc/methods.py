@@ -72,16 +72,9 @@ class _Method:
         except Exception as error:
             raise unwritable() from error
 
-    def _ready(self) -> None:
+    def _open(self) -> None:
         if self._channel.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
-        mesh = self._ways.mesh
-        if mesh.is_ready and mesh.is_started:
-            return
-        try:
-            mesh.wait_ready()
-        except MeshError as error:
-            raise translated(error, None) from None
 
     def _course(self, sent: Sent, content: bytes, timeout: float | None, metadata: Metadata | None) -> BlockingCourse:
         """Begin an RPC with one message out; the call is on its way."""
@@ -161,7 +154,7 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
     ) -> FutureCall:
         """Send; the response is awaited when it is asked for."""
         content = self._content(request)
-        self._ready()
+        self._open()
         sent = self._as_asked(credentials, wait_for_ready, compression)
         return FutureCall(self._course(sent, content, timeout, metadata), self._deserialize)
 
@@ -169,7 +162,7 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
         self, request: Any, timeout: float | None, metadata: Metadata | None, sent: Sent, *, wants_call: bool = True
     ) -> tuple[UnaryExchange, Any]:
         content = self._content(request)
-        self._ready()
+        self._open()
         clock = self._ways.mesh.clock
         ends = None if timeout is None or not sent.wait_for_ready else clock.now() + timeout
         while True:
@@ -210,7 +203,7 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
         while isinstance(call, UnheardCall):
             begun, patience = call.started, call.patience
             try:
-                mesh.wait_known(call.asked, patience)
+                call.wait(mesh)
             except MeshError as error:
                 raise translated(call.unanswered(error, mesh.clock.now()), None) from None
             left = None if patience is None else patience - (mesh.clock.now() - begun)
@@ -232,7 +225,7 @@ class UnaryStream(_Method, grpc.UnaryStreamMultiCallable):  # type: ignore[misc]
     ) -> StreamCall:
         """Send; the responses are read from what is returned."""
         content = self._content(request)
-        self._ready()
+        self._open()
         sent = self._as_asked(credentials, wait_for_ready, compression)
         return StreamCall(self._course(sent, content, timeout, metadata), self._deserialize)
 
@@ -275,7 +268,7 @@ class StreamUnary(_Method, grpc.StreamUnaryMultiCallable):  # type: ignore[misc]
         compression: Any = None,
     ) -> FutureCall:
         """Send; the response is awaited when it is asked for."""
-        self._ready()
+        self._open()
         sent = self._as_asked(credentials, wait_for_ready, compression)
         return FutureCall(self._streamed(sent, request_iterator, timeout, metadata), self._deserialize)
 
@@ -293,6 +286,6 @@ class StreamStream(_Method, grpc.StreamStreamMultiCallable):  # type: ignore[mis
         compression: Any = None,
     ) -> StreamCall:
         """Send; the responses are read from what is returned."""
-        self._ready()
+        self._open()
         sent = self._as_asked(credentials, wait_for_ready, compression)
         return StreamCall(self._streamed(sent, request_iterator, timeout, metadata), self._deserialize)

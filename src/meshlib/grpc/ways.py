@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from meshlib.context.current import NOTHING, current
 from meshlib.dataplane import router
@@ -31,8 +31,6 @@ from meshlib.transport.targets import Targets
 from meshlib.transport.tls import TlsContexts
 
 __all__ = ["TAKES_REPORTS", "Ways"]
-
-CallT = TypeVar("CallT", bound=Call)
 
 _CHECKED_EVERY = 5.0
 """Seconds after which the files of a cluster's TLS are looked at again."""
@@ -116,7 +114,7 @@ class Ways:
     def begin(self, method: str, metadata: Metadata | None, timeout: float | None, *, repeatable: bool = True) -> Call:
         """Route an RPC; one to a host that the mesh does not know goes straight there.
 
-        Of a host that a control plane was just asked for comes an ``UnheardCall``.
+        Without a configuration yet, and of a host that a control plane was just asked for, comes an ``UnheardCall``.
 
         Raises:
             MeshError: And ``grpc.RpcError``: it has no route.
@@ -127,20 +125,25 @@ class Ways:
         if context is not NOTHING:
             context.lend(core)
         now = mesh.clock.now()
+        if not (mesh.is_ready and mesh.is_started):
+            return self._unheard(None, core, now)
         try:
             call = router.begin(mesh.prepared, core, now, mesh.rng, mesh.observer)
         except NotYet as asked:
-            unheard = self._straight_call(UnheardCall, core, now)
-            unheard.asked = asked
-            return unheard
+            return self._unheard(asked, core, now)
         except MeshError as error:
             raise translated(error, None, aio=self.aio) from None
-        return call if call is not None else self._straight_call(Call, core, now)
+        return call if call is not None else self._straight_call(core, now)
 
-    def _straight_call(self, kind: type[CallT], core: Request, now: float) -> CallT:
+    def _unheard(self, asked: NotYet | None, core: Request, now: float) -> UnheardCall:
+        unheard = UnheardCall(core, VirtualHost(core.host, core.port, ()), None, None, now, self.mesh.rng)
+        unheard.asked = asked
+        return unheard
+
+    def _straight_call(self, core: Request, now: float) -> Call:
         bound = self._passthrough(now)
         host = VirtualHost(self.service.host, self.service.port, (bound.route,))
-        return kind(core, host, bound, bound.destinations[0], now, self.mesh.rng)
+        return Call(core, host, bound, bound.destinations[0], now, self.mesh.rng)
 
     def subchannel(self, attempt: Attempt, authority: str) -> Subchannel:
         """The real channel of the picked endpoint, entered for one RPC.

@@ -183,7 +183,7 @@ class LoopCourse(Course):
 
     async def _hear(self, call: UnheardCall) -> None:
         try:
-            await self.ways.mesh.await_known(call.asked, call.patience)
+            await call.wait_aside(self.ways.mesh)
         except MeshError as error:
             self.heard(call, error)
         else:

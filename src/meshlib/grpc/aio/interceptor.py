@@ -84,7 +84,7 @@ class _Interceptor:
         method = details.method.decode() if isinstance(details.method, bytes) else details.method
         begin = partial(self.ways.begin, method, details.metadata, details.timeout)
         try:
-            await mesh.await_ready()
+            await mesh.await_ready(details.timeout)
             try:
                 return begin()
             except NotYet as asked:

@@ -10,12 +10,11 @@ from typing import Any, Protocol
 import grpc.aio
 
 from meshlib.dataplane.call import Call
-from meshlib.errors import MeshError
 from meshlib.grpc.aio.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from meshlib.grpc.aio.course import LoopCourse
 from meshlib.grpc.aio.exchange import mirror
 from meshlib.grpc.aio.messages import IteratedMessages, WrittenMessages
-from meshlib.grpc.failures import translated, unwritable
+from meshlib.grpc.failures import unwritable
 from meshlib.grpc.message_replay import KeptMessages
 from meshlib.grpc.rpc import Metadata
 from meshlib.grpc.unary import Sent
@@ -72,19 +71,13 @@ class _Method:
             raise unwritable(aio=True) from error
 
     def _enter(self) -> None:
-        """The running loop's first RPC of this method; waits, once in a mesh's life, for its configuration."""
+        """Refuse a closed channel; the mesh is told of a loop that RPCs are begun in."""
         if self._channel.closed:
             raise grpc.aio.UsageError("Channel is closed.")
-        mesh = self._ways.mesh
-        if not (mesh.is_ready and mesh.is_started):
-            try:
-                mesh.wait_ready()
-            except MeshError as error:
-                raise translated(error, None, aio=True) from None
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
-            mesh.watch_loop()
+            self._ways.mesh.watch_loop()
 
     def _course(self, sent: Sent, content: bytes, timeout: float | None, metadata: Metadata | None) -> LoopCourse:
         repeatable = sent.kind.endswith("unary")
