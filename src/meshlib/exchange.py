@@ -17,7 +17,7 @@ from meshlib.dataplane.call import Attempt, Call
 from meshlib.dataplane.outcome import Failure, Outcome
 from meshlib.dataplane.policies.rate_limit import Question, Verdict
 from meshlib.dataplane.reply import LocalReply
-from meshlib.errors import ConnectFailure, DeadlineExceeded, MeshError, NotSent
+from meshlib.errors import ConnectFailure, DeadlineExceeded, MeshError, NotSent, Overflow
 from meshlib.model.policy import BalancerKind
 from meshlib.outgoing import Outgoing
 from meshlib.replay import AsyncReplay, Replay, ReplayMemory
@@ -195,6 +195,8 @@ class CommonExchange:
             return self._ours(call.error(DeadlineExceeded, "the per-try timeout ran out"))
         if failure in (Failure.CONNECT, Failure.TLS):
             return self._ours(call.error(ConnectFailure, f"connecting failed: {cause}"))
+        if failure is Failure.OVERFLOW:
+            return self._ours(call.error(Overflow, str(cause)))
         kind = self.faces.errors.get(failure) if failure is not None and not _is_own(cause) else None
         if kind is None:
             return cause if cause is not None else call.error(NotSent, "the request was given up")
@@ -244,6 +246,7 @@ class CommonExchange:
             self.timeouts,
             given.trace,
             given.upgrades,
+            ticket=attempt.ticket,
         )
 
     def ready(self, call: Call, reply: WireResponse) -> Any:

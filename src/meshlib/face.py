@@ -53,6 +53,7 @@ class _Face:
         """The routed call, None for a host that the mesh does not know, and what an exchange is made of."""
         mesh = self.mesh
         core = given.core
+        core.wants_http2 = self._http2
         context = current()
         if context is not NOTHING:
             context.lend(core)

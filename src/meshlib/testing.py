@@ -119,6 +119,7 @@ class ScriptedTransport:
         address = f"{target.address}:{target.port}"
         self.seen.append(address)
         self.requests.append(request)
+        request.has_connection()
         steps = self._script.get(address, [200])
         step = steps.pop(0) if len(steps) > 1 else steps[0]
         if isinstance(step, Exception):

@@ -73,9 +73,9 @@ def test_a_place_that_a_finalizer_gives_up_while_somebody_queues_is_not_left_emp
     gate, woken = Gate(1), []
     inside = gate.enter(lambda: None)
 
-    def made(admitted, wake):
+    def made(gate, admitted, wake):
         gate.leave(inside)
-        return Ticket(admitted, wake)
+        return Ticket(gate, admitted, wake)
 
     monkeypatch.setattr(gate_module, "Ticket", made)
     ticket = gate.enter(lambda: woken.append(True))

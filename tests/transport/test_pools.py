@@ -232,11 +232,12 @@ def test_more_requests_than_connections_wait_in_line_and_overflow(colour, script
     rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: svc}\n"
     rule += "spec: {host: svc, trafficPolicy: {connectionPool: "
     rule += "{tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}}}\n"
-    released = threading.Event()
+    taken, released = threading.Event(), threading.Event()
 
     def slow(sock: socket.socket) -> None:
         while True:
             head(sock)
+            taken.set()
             released.wait(10)
             sock.sendall(OK)
 
@@ -253,7 +254,9 @@ def test_more_requests_than_connections_wait_in_line_and_overflow(colour, script
                 released.set()
 
         workers = [threading.Thread(target=send) for _ in range(3)]
-        for worker in workers:
+        workers[0].start()
+        assert taken.wait(20), "until a connection carries it, it is pending itself"
+        for worker in workers[1:]:
             worker.start()
         for worker in workers:
             worker.join(20)

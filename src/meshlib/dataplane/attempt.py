@@ -96,7 +96,7 @@ class Attempt:
 
     def passes(self) -> bool:
         """Whether nothing bounds its connections, or the gate lets it through at once; else it has to wait there."""
-        if self.gate is None:
+        if self.gate is None or self.ticket is not None:
             return True
         self.ticket = self.gate.enter_now()
         return self.ticket is not None

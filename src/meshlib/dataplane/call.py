@@ -73,6 +73,8 @@ class Call(CallFacts):
         self.attempts += 1
         attempt = self._current = self._last = Attempt(self.attempts, state, prepared.cluster, now, prepared.gate)
         attempt.trial = trial
+        if prepared.gate is not None and self.request.wants_http2 and prepared.shares_connections:
+            attempt.ticket = prepared.gate.join()
         self._tried.append(state)
         if self._promised:
             self._promised -= 1

@@ -47,7 +47,7 @@ class PreparedCluster:
         assignment: The endpoints, as discovery last gave them.
         counts_calls: A retry budget looks back and wants to hear of each call that begins.
         inherited: It is a forked child's copy: what its attempts hold is the parent's.
-        gate: Bounds HTTP/1.1 connections; None when unlimited.
+        gate: Bounds HTTP/1.1 connections, and the requests that wait for any; None when unlimited.
         beyond: The ClientPolicy, where it says anything that is decided for each call; None where not.
         limiter: Bounds the rate of calls; None when unlimited.
         measures: The balancer wants to know how long answers take.
@@ -113,9 +113,15 @@ class PreparedCluster:
     @staticmethod
     def _bounded(cluster: Cluster, state: ClusterState) -> Gate | None:
         limits = cluster.circuit_breaker
-        if limits.max_connections is None or cluster.protocol is Protocol.HTTP2:
+        most = limits.max_connections if cluster.protocol is not Protocol.HTTP2 else None
+        if most is None and limits.max_pending_requests is None:
             return None
-        return state.gate(limits.max_connections, limits.max_pending_requests)
+        return state.gate(most, limits.max_pending_requests)
+
+    @property
+    def shares_connections(self) -> bool:
+        """Whether peers here speak HTTP/2 with callers that want it, so that none of theirs fills a connection."""
+        return self.gate is not None and self.gate.multiplexes and self.cluster.protocol is Protocol.CALLER
 
     def trust(self, fresh: Cluster | None) -> None:
         """Take over the TLS of the same cluster compiled anew; its other settings do not depend on endpoints."""
@@ -129,6 +135,8 @@ class PreparedCluster:
         self._groups = [(group, [next(states) for _ in group.endpoints]) for group in assignment]
         self._members = list(dict.fromkeys(state for _, members in self._groups for state in members))
         self.state.members = self._members
+        if self.gate is not None:
+            self.gate.connections.among(len(self._members))
         if self._detector is not None:
             self._detector.watch(self._members)
         else:
@@ -293,8 +301,8 @@ class PreparedCluster:
         with self.state.lock:
             self.state.active -= 1
             attempt.state.active -= 1
-        if attempt.ticket is not None and self.gate is not None:
-            self.gate.leave(attempt.ticket)
+        if attempt.ticket is not None:
+            attempt.ticket.gate.leave(attempt.ticket)
 
     def report(
         self, state: EndpointState, outcome: Outcome, now: float, trial: int = 0, since: float | None = None

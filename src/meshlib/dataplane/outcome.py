@@ -117,6 +117,7 @@ class Failure(Enum):
     DEADLINE = "overall timeout"
     PROTOCOL = "malformed response"
     POOL_TIMEOUT = "no free connection in time"
+    OVERFLOW = "too many requests wait for a connection"
     BODY = "request body could not be produced"
     CANCELLED = "cancelled by the caller"
     LOCAL = "error in this process"
@@ -149,6 +150,7 @@ _FAILURES: dict[Failure, tuple[RetryOn, Blame, int, str]] = {
     Failure.DEADLINE: (RetryOn.NONE, Blame.HOST, 504, "UT"),
     Failure.PROTOCOL: (_NO_ANSWER, Blame.HOST, 502, "UPE"),
     Failure.POOL_TIMEOUT: (RetryOn.NONE, Blame.LOCAL, 503, "UO"),
+    Failure.OVERFLOW: (RetryOn.NONE, Blame.LOCAL, 503, "UO"),
     Failure.BODY: (RetryOn.NONE, Blame.CALLER, 0, "DPE"),
     Failure.CANCELLED: (RetryOn.NONE, Blame.CALLER, 0, "DC"),
     Failure.LOCAL: (RetryOn.NONE, Blame.LOCAL, 0, "LR"),

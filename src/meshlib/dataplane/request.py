@@ -32,6 +32,7 @@ class Request:
         timeout_of: Whose ``timeout`` it is, in words, where it is not this call's own.
         is_grpc: Content type ``application/grpc``, or that and ``+`` something.
         writes_timeout: Whoever sends it tells the deadline by itself: no header is made of it.
+        wants_http2: Whoever sends it would speak HTTP/2, where that is left to the caller.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Request:
         "start_time",
         "timeout",
         "timeout_of",
+        "wants_http2",
         "writes_timeout",
     )
 
@@ -83,7 +85,7 @@ class Request:
         self.repeatable = repeatable
         self.timeout = timeout
         self.timeout_of = ""
-        self.writes_timeout = False
+        self.writes_timeout = self.wants_http2 = False
         self.is_grpc = is_grpc
         self.start_time = start_time
         self._headers: dict[str, str] | None = None

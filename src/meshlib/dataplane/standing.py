@@ -143,7 +143,7 @@ def _live(cluster: PreparedCluster, picker: Picker, now: float) -> dict[str, Any
     return {
         "requests": state.active,
         "retries": state.retries,
-        "connections": gate.inside if gate is not None else None,
+        "connections": gate.inside if gate is not None and gate.is_bounded else None,
         "pending": gate.pending if gate is not None else None,
         "retry_limit": cluster.retry_limit(now),
         "full": limit is not None and state.active >= limit,

@@ -235,7 +235,7 @@ class ClusterState:
                     state.breaker, state.shut = None, False
                     self.health_version += 1
 
-    def gate(self, capacity: int, max_pending: int | None) -> Gate:
+    def gate(self, capacity: int | None, max_pending: int | None) -> Gate:
         """The gate in front of this cluster's connections, with these limits from now on."""
         with self.lock:
             if self._gate is None:

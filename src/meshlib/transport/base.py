@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from meshlib.dataplane.outcome import Failure
+from meshlib.dataplane.policies.gate import Gate, Ticket
 from meshlib.model.policy import ConnectionPool
 
 __all__ = [
@@ -42,6 +43,8 @@ class Target:
         tls: The context to wrap the connection with, None for plaintext. Compared by identity.
         server_name: TLS server name to send and, unless the context says otherwise, to check.
         settings: Connect timeout, idle time, limits.
+        gate: Counts the connections of the cluster, where they are bounded, or who may wait for one; else None.
+            Clusters with bounds of their own share no connections.
     """
 
     address: str
@@ -51,6 +54,7 @@ class Target:
     server_name: str = ""
     settings: ConnectionPool = ConnectionPool()
     http1_too: bool = False
+    gate: Gate | None = None
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
@@ -93,6 +97,7 @@ class WireRequest:
         trace: httpcore-style trace hook of the caller, or None.
         upgrades: The connection may become something else than HTTP.
         break_off: Ends the exchange from another thread; a transport that cannot leaves it alone.
+        ticket: Its place in the gate of the cluster; None where there is none.
     """
 
     method: bytes
@@ -104,6 +109,26 @@ class WireRequest:
     trace: Any = None
     upgrades: bool = False
     break_off: BreakOff | None = None
+    ticket: Ticket | None = None
+
+    def awaits_connection(self) -> None:
+        """None is at hand: until one carries it, it is pending.
+
+        Raises:
+            WireError: Too many are.
+        """
+        ticket = self.ticket
+        if ticket is not None and not ticket.gate.awaits_connection(ticket):
+            most = ticket.gate.max_pending
+            raise WireError(Failure.OVERFLOW, f"{most} requests wait for a connection, {_THE_MOST}", sent=False)
+
+    def has_connection(self) -> None:
+        """One carries it from now on."""
+        if self.ticket is not None:
+            self.ticket.gate.has_connection(self.ticket)
+
+
+_THE_MOST = "the most that are allowed"
 
 
 class BreakOff:

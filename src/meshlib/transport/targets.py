@@ -34,18 +34,11 @@ class Targets:
         """
         cluster, state = attempt.cluster, attempt.state
         known = state.target
-        if (
-            known is not None
-            and known[0] is cluster
-            and known[1] is caller_tls
-            and known[2].server_name
-            in (
-                "",
-                call.request.host,
-            )
-        ):
+        if known is not None and known[0] is cluster and known[1] is caller_tls:
             found: Target = known[2]
-            return found
+            as_asked = cluster.protocol is not Protocol.CALLER or found.http2 is http2
+            if as_asked and found.gate is attempt.gate and found.server_name in ("", call.request.host):
+                return found
         target = self._make(cluster, call, attempt, caller_tls, http2)
         state.target = (cluster, caller_tls, target)
         return target
@@ -85,4 +78,5 @@ class Targets:
         if cluster.discovery is Discovery.ORIGINAL_DST and not port:
             port = call.request.port
         asks = wants_http2 and context is not None and cluster.protocol is Protocol.CALLER
-        return Target(endpoint.address, port, wants_http2, context, server_name, cluster.connection_pool, asks)
+        settings = cluster.connection_pool
+        return Target(endpoint.address, port, wants_http2, context, server_name, settings, asks, attempt.gate)

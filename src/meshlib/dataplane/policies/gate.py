@@ -1,7 +1,8 @@
 """A fair gate in front of a bounded number of connections; it never waits, it tells waiters when to go.
 
 HTTP/1.1 carries one request per connection, so ``max_connections`` bounds the requests on the wire; what comes beyond
-waits in order of arrival, up to ``max_pending_requests``, and what comes beyond that overflows.
+waits in order of arrival. A request is pending while it waits here, and while the connection is made that is to carry
+it, over HTTP/2 too; beyond ``max_pending_requests`` such requests the next one overflows.
 
 A ticket may be given up by a finalizer, which may run in the thread that is just inside the gate's lock.
 
@@ -10,20 +11,32 @@ Source: Envoy circuit breakers ``max_connections`` and ``max_pending_requests``.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
+
+from meshlib.dataplane.policies.open_connections import OpenConnections
 
 __all__ = ["Gate", "Ticket"]
 
 
 class Ticket:
-    """A place in the gate: waiting until ``admitted``, then inside until it leaves."""
+    """A place in the gate: waiting until ``admitted``, then inside until it leaves.
 
-    __slots__ = ("admitted", "gone", "wake")
+    Attributes:
+        admitted: It is inside, or was.
+        gone: It has left.
+        pending: It counts as waiting for a connection: before it is let in, and until a connection carries it.
+        wake: Called when it is let in.
+    """
 
-    def __init__(self, admitted: bool, wake: Callable[[], None]) -> None:
+    __slots__ = ("admitted", "gate", "gone", "pending", "wake")
+
+    def __init__(self, gate: Gate, admitted: bool, wake: Callable[[], None]) -> None:
+        self.gate = gate
         self.admitted = admitted
+        self.pending = not admitted
         self.gone = False
         self.wake = wake
 
@@ -36,24 +49,38 @@ class Gate:
     """Lets ``inside`` tickets through at a time. Shared by threads and event loops.
 
     Attributes:
-        capacity: How many may be inside.
+        capacity: How many may be inside; infinite where nothing bounds them.
         max_pending: How many may wait; None is unlimited.
         inside: How many are inside now.
+        pending: How many wait now, here or for a connection that is being made.
+        multiplexes: Connections here have been found to carry many requests each, so that they need not wait.
+        connections: Those that are open.
     """
 
-    __slots__ = ("_lock", "_waiting", "capacity", "inside", "max_pending")
+    __slots__ = (
+        "_lock",
+        "_waiting",
+        "capacity",
+        "connections",
+        "inside",
+        "max_pending",
+        "multiplexes",
+        "pending",
+    )
 
-    def __init__(self, capacity: int, max_pending: int | None = None) -> None:
-        self.capacity = capacity
+    def __init__(self, capacity: int | None, max_pending: int | None = None) -> None:
+        self.capacity = math.inf if capacity is None else capacity
         self.max_pending = max_pending
-        self.inside = 0
+        self.inside = self.pending = 0
+        self.multiplexes = False
+        self.connections = OpenConnections(self.capacity)
         self._lock = threading.RLock()
         self._waiting: deque[Ticket] = deque()
 
     @property
-    def pending(self) -> int:
-        """How many wait now."""
-        return len(self._waiting)
+    def is_bounded(self) -> bool:
+        """Whether only so many may be inside."""
+        return self.capacity != math.inf
 
     def enter_now(self) -> Ticket | None:
         """A ticket that is inside, or None when there is no room: then ``enter`` and wait."""
@@ -61,7 +88,13 @@ class Gate:
             if self.inside >= self.capacity or self._waiting:
                 return None
             self.inside += 1
-            return Ticket(True, _nobody)
+            return Ticket(self, True, _nobody)
+
+    def join(self) -> Ticket:
+        """A ticket for a request that shares its connection with others, however many are inside."""
+        with self._lock:
+            self.inside += 1
+            return Ticket(self, True, _nobody)
 
     def enter(self, wake: Callable[[], None]) -> Ticket | None:
         """A ticket, admitted at once or waiting for ``wake`` to be called; None when too many wait already.
@@ -71,15 +104,34 @@ class Gate:
         with self._lock:
             if self.inside < self.capacity and not self._waiting:
                 self.inside += 1
-                return Ticket(True, wake)
-            if self.max_pending is not None and len(self._waiting) >= self.max_pending:
+                return Ticket(self, True, wake)
+            if self._is_full():
                 return None
-            ticket = Ticket(False, wake)
+            ticket = Ticket(self, False, wake)
+            self.pending += 1
             self._waiting.append(ticket)
             admitted = self._admit()  # somebody may have left since the question above
+            if ticket.admitted:
+                self._no_longer_pending(ticket)
         for waiter in admitted:
             waiter.wake()
         return ticket
+
+    def awaits_connection(self, ticket: Ticket) -> bool:
+        """No connection is at hand for a ticket that is inside; False when too many wait for one already."""
+        with self._lock:
+            if not ticket.pending:
+                if self._is_full():
+                    return False
+                ticket.pending = True
+                self.pending += 1
+            return True
+
+    def has_connection(self, ticket: Ticket) -> None:
+        """A connection carries it from now on."""
+        if ticket.pending:
+            with self._lock:
+                self._no_longer_pending(ticket)
 
     def leave(self, ticket: Ticket) -> None:
         """Give the place up, whether waiting or inside, and let the first waiter in. Idempotent."""
@@ -87,6 +139,7 @@ class Gate:
             if ticket.gone:
                 return
             ticket.gone = True
+            self._no_longer_pending(ticket)
             if not ticket.admitted:
                 self._waiting.remove(ticket)
                 return
@@ -95,13 +148,22 @@ class Gate:
         for waiter in admitted:
             waiter.wake()
 
-    def resize(self, capacity: int, max_pending: int | None) -> None:
+    def resize(self, capacity: int | None, max_pending: int | None) -> None:
         """New limits; who is inside stays inside."""
         with self._lock:
-            self.capacity, self.max_pending = capacity, max_pending
+            self.capacity, self.max_pending = math.inf if capacity is None else capacity, max_pending
+            self.connections.limit = self.capacity
             admitted = self._admit()
         for waiter in admitted:
             waiter.wake()
+
+    def _is_full(self) -> bool:
+        return self.max_pending is not None and self.pending >= self.max_pending
+
+    def _no_longer_pending(self, ticket: Ticket) -> None:
+        if ticket.pending:
+            ticket.pending = False
+            self.pending -= 1
 
     def _admit(self) -> list[Ticket]:
         admitted: list[Ticket] = []

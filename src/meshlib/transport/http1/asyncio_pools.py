@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from time import monotonic
 
 from meshlib.dataplane.outcome import Failure
@@ -27,13 +28,47 @@ class EndpointPool:
         self._open: set[Connection] = set()
         self._reaper: asyncio.TimerHandle | None = None
         self._retired = False
+        self._counted = target.gate.connections if target.gate is not None else None
 
     async def send(self, request: WireRequest) -> WireResponse:
         """See ``CooperativeTransport.send``."""
         connection = self._idle.take(monotonic())
         if connection is None:
-            connection = await self._connect(request.timeouts)
+            request.awaits_connection()
+            connection = await self._made(request.timeouts)
+        elif self._counted is not None:
+            self._counted.taken(connection)
+        request.has_connection()
         return await connection.exchange(request)
+
+    async def _made(self, timeouts: Timeouts) -> Connection:
+        """Another connection, one of those that are counted where the cluster bounds them."""
+        counted = self._counted
+        if counted is None:
+            return await self._connect(timeouts)
+        counted.making()
+        try:
+            connection = await self._connect(timeouts)
+        except BaseException:
+            counted.failed()
+            raise
+        counted.made(connection)
+        return connection
+
+    def make_way(self, connection: Connection) -> None:
+        """See ``Keeper.make_way``."""
+        with contextlib.suppress(RuntimeError):  # no loop runs in this thread
+            if asyncio.get_running_loop() is self._loop:
+                self._make_way(connection)
+                return
+        with contextlib.suppress(RuntimeError):  # a loop that is gone took its connections with it
+            self._loop.call_soon_threadsafe(self._make_way, connection)
+
+    def _make_way(self, connection: Connection) -> None:
+        if self._idle.drop(connection):
+            connection.abort()
+        elif self._counted is not None:
+            self._counted.stays(connection)
 
     async def _connect(self, timeouts: Timeouts) -> Connection:
         limit, deadline_first = connect_limit(self._target, timeouts)
@@ -65,12 +100,16 @@ class EndpointPool:
             connection.abort()
             return
         self._idle.give(connection)
+        if self._counted is not None:
+            self._counted.rests(connection, self)
         if self._reaper is None and connection.age.rests_until is not None:
             self._reap_at(connection.age.rests_until)
 
     def _forget(self, connection: Connection) -> None:
         self._idle.drop(connection)
         self._open.discard(connection)
+        if self._counted is not None:
+            self._counted.closed(connection)
 
     def _reap_at(self, moment: float) -> None:
         self._reaper = self._loop.call_later(max(0.0, moment - monotonic()), self._reap)

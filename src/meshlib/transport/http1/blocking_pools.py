@@ -24,27 +24,59 @@ class BlockingEndpointPool:
         self._idle: Idle[Connection] = Idle()
         self._open: set[Connection] = set()
         self._retired = False
-        self._reaped = monotonic()
+        self._counted = target.gate.connections if target.gate is not None else None
 
     def send(self, request: WireRequest) -> WireResponse:
         """See ``BlockingTransport.send``."""
         with self._lock:
             connection = self._idle.take(monotonic())
         if connection is None:
-            connection = self._connect(request.timeouts)
+            request.awaits_connection()
+            connection = self._made(request.timeouts)
+        elif self._counted is not None:
+            self._counted.taken(connection)
+        request.has_connection()
         return connection.exchange(request)
 
     def give_back(self, connection: Connection) -> None:
         """``connection`` may carry another exchange."""
         with self._lock:
-            if not self._retired:
+            kept = not self._retired
+            if kept:
                 self._idle.give(connection)
-                return
-        connection.abort()
+        if not kept:
+            connection.abort()
+        elif self._counted is not None:
+            self._counted.rests(connection, self)
 
     def forget(self, connection: Connection) -> None:
         """``connection`` is gone."""
         self._open.discard(connection)
+        if self._counted is not None:
+            self._counted.closed(connection)
+
+    def make_way(self, connection: Connection) -> None:
+        """See ``Keeper.make_way``."""
+        with self._lock:
+            rested = self._idle.drop(connection)
+        if rested:
+            connection.abort()
+        elif self._counted is not None:
+            self._counted.stays(connection)
+
+    def _made(self, timeouts: Timeouts) -> Connection:
+        """Another connection, one of those that are counted where the cluster bounds them."""
+        counted = self._counted
+        if counted is None:
+            return self._connect(timeouts)
+        counted.making()
+        try:
+            connection = self._connect(timeouts)
+        except BaseException:
+            counted.failed()
+            raise
+        counted.made(connection)
+        return connection
 
     def _connect(self, timeouts: Timeouts) -> Connection:
         sock = dial(self._target, timeouts, self._sessions)

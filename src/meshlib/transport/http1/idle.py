@@ -107,10 +107,12 @@ class Idle(Generic[ConnectionT]):
         """It may carry another exchange."""
         self._stack.append(connection)
 
-    def drop(self, connection: ConnectionT) -> None:
-        """It closed while it rested."""
-        if connection in self._stack:
-            self._stack.remove(connection)
+    def drop(self, connection: ConnectionT) -> bool:
+        """It rests no longer; False when it did not."""
+        if connection not in self._stack:
+            return False
+        self._stack.remove(connection)
+        return True
 
     def reap(self, now: float) -> float | None:
         """Close those that rested too long; the moment of the next such closing, None when none is due ever."""

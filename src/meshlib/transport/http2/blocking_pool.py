@@ -7,7 +7,7 @@ from dataclasses import replace
 from time import monotonic
 
 from meshlib.dataplane.outcome import Failure
-from meshlib.transport.base import Headers, Target, Timeouts, WireError, WireRequest, WireResponse
+from meshlib.transport.base import Target, Timeouts, WireError, WireRequest, WireResponse
 from meshlib.transport.blocking_dial import dial
 from meshlib.transport.handshake import sessions_of
 from meshlib.transport.http1.blocking_pools import BlockingEndpointPool
@@ -50,9 +50,11 @@ class BlockingHttp2Pool:
             with self._lock:
                 connection = self._shelf.first()
             if connection is None:
+                request.awaits_connection()
                 self._wait(request.timeouts)
-            elif (response := _exchange(connection, request, headers)) is not None:
-                return response
+            elif (stream := connection.open(request, headers)) is not None:
+                request.has_connection()
+                return connection.exchange(stream, request)
         return self._http1.send(request)
 
     # What connections say -------------------------------------------------------------------------------------------
@@ -127,6 +129,8 @@ class BlockingHttp2Pool:
             sock.close()
             self._http1 = BlockingEndpointPool(replace(self._target, http2=False, http1_too=False))
             return None
+        if self._target.gate is not None:
+            self._target.gate.multiplexes = True
         connection = Connection(self._target, sock, self, self._sessions)
         connection.is_retired = self._is_retired
         try:
@@ -154,9 +158,3 @@ class BlockingHttp2Pool:
     def _all(self) -> list[Connection]:
         with self._lock:
             return list(self._shelf.all)
-
-
-def _exchange(connection: Connection, request: WireRequest, headers: Headers) -> WireResponse | None:
-    """None when the connection has no room."""
-    stream = connection.open(request, headers)
-    return None if stream is None else connection.exchange(stream, request)

@@ -67,8 +67,10 @@ class CooperativeHttp2Pool(Shelving):
         while self._http1 is None:
             connection = self._shelf.first()
             if connection is None:
+                request.awaits_connection()
                 await self._wait(request.timeouts)
             elif connection.has_room(monotonic()):
+                request.has_connection()
                 return await connection.exchange(request)
             else:
                 self._shelf.set_aside(connection)
@@ -155,6 +157,8 @@ class CooperativeHttp2Pool(Shelving):
             connection.hang_up()
             self._http1 = self.fall_back(replace(self.target, http2=False, http1_too=False))
             return
+        if self.target.gate is not None:
+            self.target.gate.multiplexes = True
         making.made = connection
         connection.is_retired = self._is_retired
         connection.begin()

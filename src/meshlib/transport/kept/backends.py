@@ -6,24 +6,26 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any
 
 import httpcore
 
 from meshlib.model.policy import ConnectionPool
 from meshlib.transport import sockets
-from meshlib.transport.base import Target, Timeouts
+from meshlib.transport.base import Target, Timeouts, WireRequest
 from meshlib.transport.proxy_header import header_of
 
-__all__ = ["Ageing", "Bounded", "PinnedAsyncBackend", "PinnedBackend"]
+__all__ = ["Ageing", "Bounded", "PinnedAsyncBackend", "PinnedBackend", "sending"]
 
 SocketOptions = Iterable[Any] | None
 
 
 class Bounded(threading.local):
-    """The timeouts of the exchange that this thread is busy with; streams clamp every operation to its deadline."""
+    """The exchange that this thread is busy with; streams clamp every operation to its deadline."""
 
     timeouts: Timeouts | None = None
+    request: WireRequest | None = None
 
     def clamp(self, timeout: float | None) -> float | None:
         """``timeout``, or what is left until the deadline when that is less; at least a hair above zero."""
@@ -32,6 +34,10 @@ class Bounded(threading.local):
             return timeout
         left = max(timeouts.deadline - time.monotonic(), 1e-4)
         return left if timeout is None else min(timeout, left)
+
+
+sending: ContextVar[WireRequest | None] = ContextVar("sending", default=None)
+"""The exchange that this task is busy with, while its connection may have to be made."""
 
 
 class Ageing:
@@ -72,7 +78,9 @@ class PinnedBackend(httpcore.NetworkBackend):
         socket_options: SocketOptions = None,
     ) -> httpcore.NetworkStream:
         """Connect to the endpoint; ``host`` and ``port`` are the service's and are not dialled."""
-        target, timeout = self._target, self._bounded.clamp(timeout)
+        target, timeout, request = self._target, self._bounded.clamp(timeout), self._bounded.request
+        if request is not None:
+            request.awaits_connection()
         if target.address.startswith("unix://"):
             stream = self._inner.connect_unix_socket(target.address[7:], timeout)
         else:
@@ -80,6 +88,8 @@ class PinnedBackend(httpcore.NetworkBackend):
             stream = self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
         if target.settings.proxy_protocol:
             stream.write(header_of(target.settings.proxy_protocol, stream.get_extra_info("socket")), timeout)
+        if request is not None:
+            request.has_connection()
         return _BoundedStream(stream, self._bounded, Ageing(target.settings))
 
 
@@ -128,7 +138,9 @@ class PinnedAsyncBackend(httpcore.AsyncNetworkBackend):
         socket_options: SocketOptions = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect to the endpoint; ``host`` and ``port`` are the service's and are not dialled."""
-        target = self._target
+        target, request = self._target, sending.get()
+        if request is not None:
+            request.awaits_connection()
         if target.address.startswith("unix://"):
             stream = await self._inner.connect_unix_socket(target.address[7:], timeout)
         else:
@@ -136,6 +148,8 @@ class PinnedAsyncBackend(httpcore.AsyncNetworkBackend):
             stream = await self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
         if target.settings.proxy_protocol:
             await stream.write(header_of(target.settings.proxy_protocol, stream.get_extra_info("socket")), timeout)
+        if request is not None:
+            request.has_connection()
         return _AgeingStream(stream, Ageing(target.settings))
 
 

@@ -31,9 +31,11 @@ class KeptPool:
     def send(self, request: WireRequest) -> WireResponse:
         """See ``BlockingTransport.send``."""
         timeouts = request.timeouts
-        _bounded.timeouts = timeouts
+        _bounded.timeouts, _bounded.request = timeouts, request
         self._count(1)
         try:
+            if any(each.is_idle() for each in self._pool.connections):
+                request.has_connection()
             response = self._pool.handle_request(as_httpcore(self._target, request))
         except BaseException as error:
             self._count(-1)
@@ -41,7 +43,7 @@ class KeptPool:
                 raise as_wire_error(error, timeouts) from error
             raise
         finally:
-            _bounded.timeouts = None
+            _bounded.timeouts = _bounded.request = None
         count_response(response)
         version = response.extensions.get("http_version", b"HTTP/1.1")
         reason = response.extensions.get("reason_phrase", b"")

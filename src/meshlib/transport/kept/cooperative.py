@@ -13,7 +13,7 @@ import httpcore
 
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Target, Timeouts, WireError, WireRequest, WireResponse
-from meshlib.transport.kept.backends import PinnedAsyncBackend
+from meshlib.transport.kept.backends import PinnedAsyncBackend, sending
 from meshlib.transport.kept.wire import ERRORS, as_httpcore, as_wire_error, count_response, pool_options
 
 __all__ = ["AsyncKeptPool"]
@@ -33,7 +33,10 @@ class AsyncKeptPool:
     async def send(self, request: WireRequest) -> WireResponse:
         """See ``CooperativeTransport.send``."""
         self._active += 1
+        token = sending.set(request) if request.ticket is not None else None
         try:
+            if token is not None and any(each.is_idle() for each in self._pool.connections):
+                request.has_connection()
             theirs = as_httpcore(self._target, request)
             response = await _until(request.timeouts, self._pool.handle_async_request, theirs)
         except BaseException as error:
@@ -41,6 +44,9 @@ class AsyncKeptPool:
             if isinstance(error, ERRORS):
                 raise as_wire_error(error, request.timeouts) from error
             raise
+        finally:
+            if token is not None:
+                sending.reset(token)
         count_response(response)
         version = response.extensions.get("http_version", b"HTTP/1.1")
         reason = response.extensions.get("reason_phrase", b"")

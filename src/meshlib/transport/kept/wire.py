@@ -37,13 +37,17 @@ _REFUSED_STREAM = 7
 
 
 def pool_options(target: Target) -> dict[str, Any]:
-    """Keyword arguments of the pool for one endpoint. How many connections there may be is the mesh's business."""
+    """Keyword arguments of the pool for one endpoint.
+
+    How many connections carry something is decided before, by the cluster's gate; where it bounds them, no endpoint
+    keeps more than its share.
+    """
     settings = target.settings
-    keep_alive = settings.max_requests_per_connection != 1
+    resting = None if target.gate is None else target.gate.connections.share
     return {
         "ssl_context": target.tls,
         "max_connections": None,
-        "max_keepalive_connections": None if keep_alive else 0,
+        "max_keepalive_connections": 0 if settings.max_requests_per_connection == 1 else resting,
         "keepalive_expiry": settings.idle_timeout,
         "http1": not target.http2 or target.http1_too,
         "http2": target.http2,
