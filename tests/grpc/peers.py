@@ -20,12 +20,13 @@ class Peer:
 
     Args:
         name: Who it says it is.
+        module: The server.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, module: str = "tests.grpc.server") -> None:
         self.name = name
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
-        command = [sys.executable, "-m", "tests.grpc.server", name]
+        command = [sys.executable, "-m", module, name]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT, env=environment, text=True)
 

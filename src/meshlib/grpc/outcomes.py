@@ -1,8 +1,11 @@
 """What became of an attempt: from gRPC's status and words to the one classification that every policy reads.
 
 A status that the peer sent is an answer (HTTP 200 with that gRPC status). A status that grpcio made up, because there
-was no answer, is a failure of the wire; it comes without any metadata, and its words say what broke. A peer that hands
-on such words of its own upstream is told apart by the address, which is not the picked endpoint's.
+was no answer, is a failure of the wire; it comes without any metadata, and its words say what broke. grpcio gives no
+other sign (neither a peer, nor a cause, nor whether headers came), so that words decide: what stands in
+``Stream removed (...)`` is grpcio's, whatever it says, and words that nobody here knows are the peer's answer, whose
+status (UNAVAILABLE, mostly) retries and ejection read as well. A peer that hands on such words of its own upstream is
+told apart by the address, which is not the picked endpoint's. Tests hold the words against servers that break.
 
 Source: Envoy (retry words, outlier detection), by way of ``dataplane.outcome``; the words are grpcio's, 1.66 to 1.85.
 """
@@ -22,18 +25,26 @@ OK = Outcome.of_status(200, grpc_status=0)
 _CANCELLED, _UNKNOWN, _DEADLINE, _INTERNAL = 1, 2, 4, 13
 _REFUSED = 7
 _OF_HTTP = re.compile(r"^Received http2 header with status: (\d+)")
-_RESET = re.compile(r"^(?:Stream removed \()?(?:RST_STREAM \()?Received RST_STREAM with error code (\d+)")
+_REMOVED = re.compile(r"^Stream removed \((.*)\)$", re.DOTALL)
+_RESET = re.compile(r"^(?:RST_STREAM \()?Received RST_STREAM with error code (\d+)")
 _CLOSED = re.compile(
-    r"^(?:Stream removed \()?"
-    r"(?:Socket closed|Connection reset|recvmsg:|sendmsg:|GOAWAY received|Broken pipe|keepalive|ping timeout)",
+    r"^(?:Socket closed|Connection reset|recvmsg:|sendmsg:|Broken pipe|keepalive|ping timeout"
+    r"|Internal error from Core)",
     re.IGNORECASE,
 )
+_TURNED_AWAY = "GOAWAY received"
+"""The peer goes away, and says that it has not looked at the stream; of one that it has, grpcio says how it ended."""
+_MALFORMED = "Failed parsing HTTP/2"
+_TOO_LARGE = "message larger than max"
+_CHANNEL_CLOSED = "Channel closed!"
+_GIVEN_UP = "Locally cancelled by application!"
+"""Where the caller has not: ``grpc.aio`` cancels an RPC itself when it cannot write a message of a stream."""
 _UNCONNECTED = re.compile(
     r"^(?:failed to connect to all addresses|errors resolving|DNS resolution failed|connections to all backends failing"
     r"|Name resolution|empty address list)",
     re.IGNORECASE,
 )
-_LATE = frozenset({"Deadline Exceeded", "Stream removed (Deadline Exceeded)"})
+_LATE = "Deadline Exceeded"
 _OF_CALLER = frozenset({"Exception serializing request!", "Exception iterating requests!"})
 _UNREADABLE = "Exception deserializing response!"
 
@@ -68,9 +79,14 @@ def outcome_of(
     if cancelled:
         return Outcome.of_failure(Failure.CANCELLED, error)
     words = details or ""
-    if status == _DEADLINE and (late or (not metadata and words in _LATE)):
+    removed = None if metadata else _REMOVED.match(words)
+    if removed is not None:
+        words = removed[1]
+    if status == _DEADLINE and (late or (not metadata and words == _LATE)):
         return Outcome.of_failure(Failure.DEADLINE if overall else Failure.PER_TRY_TIMEOUT, error)
     found = None if metadata else _unanswered(status, words, endpoint, error)
+    if found is None and removed is not None and _TOO_LARGE not in words:
+        found = Outcome.of_failure(Failure.PROTOCOL if words.startswith(_MALFORMED) else Failure.CLOSED, error)
     if found is not None:
         return found
     answer = Outcome.of_status(200, grpc_status=status, ratelimited=ratelimited)
@@ -89,7 +105,11 @@ def _unanswered(status: int, words: str, endpoint: str, error: BaseException | N
     if reset is not None:
         refused = int(reset.group(1)) == _REFUSED
         return Outcome.of_failure(Failure.REFUSED_STREAM if refused else Failure.RESET, error)
-    if _CLOSED.match(words):
+    if words.startswith(_TURNED_AWAY):
+        return Outcome.of_failure(Failure.REFUSED_STREAM, error)
+    if status == _CANCELLED and words == _CHANNEL_CLOSED:
+        return Outcome.of_failure(Failure.CANCELLED, error)
+    if _CLOSED.match(words) or (status == _CANCELLED and words == _GIVEN_UP):
         return Outcome.of_failure(Failure.CLOSED, error)
     http = _OF_HTTP.match(words)
     if http is not None:

@@ -24,6 +24,9 @@ EOF: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue] - it is t
 class IteratedMessages(KeptMessages):
     """A stream from an iterable, asynchronous or not.
 
+    Attributes:
+        broken: What the caller's iterator or serializer raised, or None.
+
     While it may have to be sent again, the caller's iterator is asked from a task of its own: an attempt that fails is
     cancelled by grpcio while it waits for the next message, and would take an asynchronous generator with it.
     """
@@ -43,7 +46,7 @@ class IteratedMessages(KeptMessages):
         self._serialize = serialize
         self._count = count
         self._pull: asyncio.Task[bytes | None] | None = None
-        self._broken: BaseException | None = None
+        self.broken: BaseException | None = None
 
     def messages(self) -> AsyncIterator[bytes]:
         """The stream from its beginning."""
@@ -62,8 +65,8 @@ class IteratedMessages(KeptMessages):
         return message
 
     async def _take(self) -> bytes:
-        if self._broken is not None:
-            raise self._broken
+        if self.broken is not None:
+            raise self.broken
         if self.ended:
             raise _Ended
         if not self._asynchronous:
@@ -77,7 +80,7 @@ class IteratedMessages(KeptMessages):
         message = pull.result()
         if message is not None:
             return message
-        raise self._broken or _Ended
+        raise self.broken or _Ended
 
     async def _pulled(self) -> bytes | None:
         """The next message; None at the end, or where the caller's iterator is broken."""
@@ -87,7 +90,7 @@ class IteratedMessages(KeptMessages):
             return None
         except BaseException as error:
             self.release()
-            self._broken = error
+            self.broken = error
             return None
         finally:
             self._pull = None
