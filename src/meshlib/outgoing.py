@@ -68,8 +68,9 @@ class Built:
             elif lower == b"upgrade":
                 self.upgrades = True
         fixed = isinstance(request.stream, fixed_body)
-        self.content = b"".join(request.stream) if fixed and framed else None
-        self.streamed = framed and not fixed
+        # A body without framing is refused where it would be sent; httpx frames each of these methods.
+        self.content = b"".join(request.stream) if fixed and (framed or request.method in _FRAMED) else None
+        self.streamed = not fixed
         self.method = request.method.encode("ascii")
         self.timeouts = _timeouts(extensions.get("timeout") or {})
         self.trace = extensions.get("trace")
@@ -108,6 +109,7 @@ class Whole:
 
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_FRAMED = frozenset({"POST", "PUT", "PATCH"})
 
 
 def _timeouts(given: Mapping[str, float | None]) -> Timeouts:

@@ -74,7 +74,7 @@ class BoundedSocket:
         except OSError:
             return b""
 
-    def write(self, data: bytes, timeouts: Timeouts, is_answered: Callable[[], bool]) -> bool:
+    def write(self, data: bytes | memoryview, timeouts: Timeouts, is_answered: Callable[[], bool]) -> bool:
         """Send all of ``data``; False when the peer answered, or closed, before it was whole.
 
         Args:

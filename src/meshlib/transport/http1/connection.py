@@ -85,7 +85,7 @@ class Connection:
         self._sessions = sessions
         self._reader = Reader()
         self._open = True
-        self._cut = False
+        self._cut = self._is_last = False
         self._break_off: BreakOff | None = None
 
     def exchange(self, request: WireRequest) -> WireResponse:
@@ -96,12 +96,13 @@ class Connection:
         """
         body = SocketBody(self, request.timeouts)
         reader = self._reader
-        self._socket.sent = self._cut = False
+        self._socket.sent = self._cut = self._is_last = False
         self._break_off = request.break_off
         if request.break_off is not None:
             request.break_off.carried(self._socket.hang_up)
         try:
             head = writer.head(request)
+            self._is_last = head.closes
             reader.expect(request.method, body.chunks)
             self._send(head, request)
             while not reader.has_headers:
@@ -136,28 +137,31 @@ class Connection:
 
     # Bytes ----------------------------------------------------------------------------------------------------------
 
-    def _send(self, head: bytes, request: WireRequest) -> None:
-        body, timeouts = request.body, request.timeouts
-        if body is not None and writer.wants_continue(request):
-            self._write(head, timeouts)
+    def _send(self, head: writer.Head, request: WireRequest) -> None:
+        """Head and body; an answer that comes before the body is whole may cut it short."""
+        body, timeouts, text = request.body, request.timeouts, head.text
+        if body is None:
+            self._write(text + head.end(), timeouts)
+            return
+        if head.waits:
+            self._write(text, timeouts)
             if not self._may_continue(timeouts):
                 self._cut = True
                 return
-            head = b""
-        if body is None or isinstance(body, bytes):
-            self._write(head + writer.framed(request, body) if body is not None else head, timeouts)
+            text = b""
+        if isinstance(body, bytes):
+            self._write(text + head.whole(body), timeouts)
             return
-        self._write(head, timeouts)
-        chunked = writer.is_chunked(request)
+        self._write(text, timeouts)
         for piece in body:  # type: ignore[union-attr]
             if self._is_answered():
                 self._cut = True
                 return
-            self._write(writer.chunk(piece) if chunked else piece, timeouts)
-        if chunked:
-            self._write(writer.END_OF_CHUNKS, timeouts)
+            self._write(head.piece(piece), timeouts)
+        if not self._cut:
+            self._write(head.end(), timeouts)
 
-    def _write(self, data: bytes, timeouts: Timeouts) -> None:
+    def _write(self, data: bytes | memoryview, timeouts: Timeouts) -> None:
         """Send it, unless an answer cut the request short before or does so now."""
         if data and not self._cut:
             self._cut = not self._socket.write(data, timeouts, self._is_answered)
@@ -212,8 +216,8 @@ class Connection:
             self._sessions.learn(self._socket.get_extra_info("ssl_object"))
         if reader.rests is not None:
             self.age.shorten(reader.rests)
-        usable = reader.keep_alive and not reader.overrun and not self._cut and self._open
-        if usable and self.age.rest(monotonic()):
+        is_left = reader.overrun or self._cut or self._is_last or not self._open
+        if reader.keep_alive and not is_left and self.age.rest(monotonic()):
             self._pool.give_back(self)
         else:
             self.abort()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from time import monotonic
 from typing import Any
 
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._writable = True
-        self._paused = self._sent = self._written = self._cut = False
+        self._paused = self._sent = self._written = self._cut = self._is_last = False
 
     # What the event loop calls --------------------------------------------------------------------------------------
 
@@ -209,10 +209,11 @@ class Connection(asyncio.Protocol):
             self._reader.expect(request.method, body.chunks)
             self._timeouts = request.timeouts
             self._sent = self._written = self._cut = False
+            self._is_last = head.closes
             if request.body is None:
-                self._write(head, body)
+                self._write(head.text + head.end(), body)
             else:
-                await self._send(head, request.body, request, body)
+                await self._send(head, request.body, body)
             self._written = True
             if body.complete:
                 self._settle()
@@ -234,35 +235,46 @@ class Connection(asyncio.Protocol):
         self._sent = True
         self._transport.write(data)
 
-    async def _send(self, head: bytes, content: Any, request: WireRequest, body: StreamedBody) -> None:
+    async def _send(self, head: writer.Head, content: Any, body: StreamedBody) -> None:
         """Head and body; an answer that comes before the body is whole may cut it short."""
-        if writer.wants_continue(request):
-            self._write(head, body)
+        text, at_hand = head.text, isinstance(content, bytes)
+        framed = head.whole(content) if at_hand else b""
+        if head.waits:
+            self._write(text, body)
             if not await self._may_continue(body):
                 self._cut = True
                 return
-            head = b""
-        chunked = False
-        if not isinstance(content, bytes):
-            chunked = writer.is_chunked(request)
-        elif len(content) <= _PIECE:
-            self._write(head + writer.framed(request, content), body)
+        elif at_hand and len(framed) <= _PIECE:
+            self._write(text + framed, body)
             await self._drain(body)
             return
         else:
-            content = _Pieces(writer.framed(request, content))
-        if head:
-            self._write(head, body)
-        async for piece in content:
+            self._write(text, body)
+        if at_hand:
+            await self._send_whole(memoryview(framed), body)
+        else:
+            await self._send_pieces(head, content, body)
+
+    async def _send_pieces(self, head: writer.Head, pieces: AsyncIterable[bytes], body: StreamedBody) -> None:
+        async for piece in pieces:
             if self._is_answered():
                 self._cut = True
                 return
-            self._write(writer.chunk(piece) if chunked else piece, body)
+            self._write(head.piece(piece), body)
             await self._drain(body)
-        if chunked and self._is_answered():
+        if head.wants_more and self._is_answered():
             self._cut = True
-        elif chunked:
-            self._write(writer.END_OF_CHUNKS, body)
+        elif end := head.end():
+            self._write(end, body)
+
+    async def _send_whole(self, framed: memoryview, body: StreamedBody) -> None:
+        """A body that is at hand, framed already."""
+        for start in range(0, len(framed), _PIECE):
+            if self._is_answered():
+                self._cut = True
+                return
+            self._write(framed[start : start + _PIECE], body)
+            await self._drain(body)
 
     async def _drain(self, body: StreamedBody) -> None:
         """Until the peer took nearly all, or an answer cut the request short."""
@@ -355,8 +367,8 @@ class Connection(asyncio.Protocol):
             self._sessions.learn(self._transport.get_extra_info("ssl_object"))
         if reader.rests is not None:
             self.age.shorten(reader.rests)
-        usable = reader.keep_alive and not reader.overrun and not self._cut and not self._transport.is_closing()
-        if usable and self.age.rest(monotonic()):
+        is_left = reader.overrun or self._cut or self._is_last or self._transport.is_closing()
+        if reader.keep_alive and not is_left and self.age.rest(monotonic()):
             self._give_back(self)
         else:
             self._transport.close()
@@ -381,24 +393,6 @@ class Connection(asyncio.Protocol):
     def get_extra_info(self, name: str) -> Any:
         """Facts about the connection, under httpcore's names: ``ssl_object``, ``client_addr``, ``server_addr`` ..."""
         return self._transport.get_extra_info(_INFO.get(name, name))
-
-
-class _Pieces:
-    """A body that is at hand, piece by piece; no generator, which a broken exchange would leave unfinished."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self, content: bytes) -> None:
-        self._left = memoryview(content)
-
-    def __aiter__(self) -> _Pieces:
-        return self
-
-    async def __anext__(self) -> memoryview:
-        piece, self._left = self._left[:_PIECE], self._left[_PIECE:]
-        if not piece:
-            raise StopAsyncIteration
-        return piece
 
 
 _INFO = {"client_addr": "sockname", "server_addr": "peername"}

@@ -162,9 +162,9 @@ class Reader:
             return
         if parser.get_http_version() not in _VERSIONS:
             self._refuse("a version of HTTP that is not 1.0 or 1.1")
-        self._check(self.headers)
+        is_coded = self._check(self.headers)
         self.status = status
-        self.keep_alive = parser.should_keep_alive()
+        self.keep_alive = parser.should_keep_alive() and not (is_coded and parser.get_http_version() == "1.0")
         self.has_headers = True
         if self._is_head:
             self._complete_without_body()
@@ -201,12 +201,14 @@ class Reader:
 
     # What it refuses ------------------------------------------------------------------------------------------------
 
-    def _check(self, headers: Headers) -> None:
+    def _check(self, headers: Headers) -> bool:
+        """Whether there is a transfer coding."""
         if self._head_bytes > MAX_HEAD:  # headers and body may have come together
             self._bound(headers)
         codings = [value for name, value in headers if len(name) == 17 and name.lower() == b"transfer-encoding"]
         if codings and (len(codings) > 1 or codings[0].strip().lower() != b"chunked"):
             self._refuse("a transfer coding other than chunked")
+        return bool(codings)
 
     def _bound(self, headers: Headers) -> None:
         if sum(len(name) + len(value) for name, value in headers) > MAX_HEAD:

@@ -30,7 +30,9 @@ from hpack import HPACKError
 
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Headers, WireError
+from meshlib.transport.http1.writer import refused
 from meshlib.transport.http2.frames import MAX_HEADERS, Frames, GoAway, Malformed
+from meshlib.transport.http2.head import announced
 from meshlib.transport.http2.stream import Stream
 from meshlib.transport.http2.wire import SHARED_WINDOW, WINDOW, begun, name, plain, status
 
@@ -102,8 +104,11 @@ class Session:
         """Begin ``stream``; ``end`` when there is no body.
 
         Raises:
-            WireError: There is no room; nothing was sent.
+            WireError: There is no room, or the headers announce a body that there is not; nothing was sent.
         """
+        stream.left = announced(headers)
+        if end and stream.left:
+            raise refused("the body is shorter than its Content-Length")
         if not self.has_room:
             raise WireError(Failure.REFUSED_STREAM, "the connection takes no more streams", sent=False)
         wire = self._wire
@@ -118,21 +123,35 @@ class Session:
         self.streams[number] = stream
 
     def send(self, stream: Stream, data: memoryview) -> int:
-        """Send as much of a body as windows and frames hold, and say how much that was; 0 until the peer takes more."""
+        """Send as much of a body as windows and frames hold, and say how much that was; 0 until the peer takes more.
+
+        Raises:
+            WireError: It is more than the headers announced.
+        """
+        if stream.left is not None and len(data) > stream.left:
+            raise refused("the body is longer than its Content-Length", sent=True)
         wire = self._wire
         room = min(wire.local_flow_control_window(stream.id), wire.max_outbound_frame_size, len(data))
         if room <= 0:
             return 0
         wire.send_data(stream.id, bytes(data[:room]))
+        if stream.left is not None:
+            stream.left -= room
         self._frames.excuse()
         return room
 
     def finish(self, stream: Stream) -> None:
-        """The request is over: whole, or cut short by what the peer did."""
+        """The request is over: whole, or cut short by what the peer did.
+
+        Raises:
+            WireError: It is shorter than its headers announced.
+        """
         if stream.id not in self.streams:
             return
         if stream.stops_request:
             stream.is_cut = True
+        elif stream.left:
+            raise refused("the body is shorter than its Content-Length", sent=True)
         else:
             stream.is_written = True
             self._wire.end_stream(stream.id)

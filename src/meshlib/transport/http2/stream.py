@@ -22,6 +22,7 @@ class Stream:
         owed: Bytes that the peer's window for this stream lacks.
         taken: How many of these the caller has taken, so that they may be given back.
         interim: Bytes of interim headers that came.
+        left: Bytes of the request's body that were announced and not sent; None where nothing was announced.
         continued: The peer said ``100 Continue``.
         answered: The headers are there.
         complete: The response is whole.
@@ -42,6 +43,7 @@ class Stream:
         "interim",
         "is_cut",
         "is_written",
+        "left",
         "owed",
         "status",
         "taken",
@@ -58,6 +60,7 @@ class Stream:
         self.trailers: Headers = []
         self.chunks: list[bytes] = []
         self.owed = self.taken = self.interim = 0
+        self.left: int | None = None
         self.continued = self.answered = self.complete = self.is_written = self.is_cut = False
         self.error: WireError | None = None
         self.wake: Callable[[], None] = _nobody
