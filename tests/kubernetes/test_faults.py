@@ -217,6 +217,7 @@ def test_what_is_empty_twice_is_empty(tmp_path):
 
 def test_410_leads_to_one_list_of_each_collection(api, tmp_path):
     with world(api, tmp_path) as known:
+        until(lambda: any(each.type.plural == "endpointslices" for each in api.watches))
         before = len([each for each in api.requests if "endpointslices?" in each and "watch" not in each])
         gone_as_event(api)
         api.put(endpoints("reviews", "10.0.0.9"))

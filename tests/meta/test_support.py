@@ -25,6 +25,8 @@ from tests.meta.field_reads import SPECS, Reads, modules, reads_of
 PAGE = Path(__file__).parents[2] / "docs" / "support.md"
 TELLING = ("meshlib.config.resources", "meshlib.config.validation", "meshlib.config.analyze", "meshlib.cli")
 """Modules that look at objects to read, check or show them: what they read has no effect on a call."""
+KEEPING = "meshlib.config.resources.kubernetes"
+"""Reads of a slice's endpoints what is kept of them, for the code that acts."""
 AWAY = ("meshlib.config", "meshlib.model", "meshlib.cli", "meshlib.xds", "meshlib.dataplane.explain")
 """Modules that make, carry or show the model: what they read of it has no effect on a call."""
 NOT_FOR_CALLS = {
@@ -46,7 +48,7 @@ WRITE = "run python -m meshlib.config.resources.matrix > docs/support.md"
 
 @cache
 def reads() -> Reads:
-    return reads_of(modules(without=TELLING))
+    return reads_of([*modules(without=TELLING), KEEPING])
 
 
 @cache

@@ -118,9 +118,12 @@ class EndpointChanges:
         if not self._pods:
             return False
         names = {pod.metadata.name for pod in self._pods}
-        items = [item for each in slices for item in each.spec.endpoints]
-        for each in endpoints:
-            items.extend(
-                address for subset in each.spec.subsets for address in (*subset.addresses, *subset.not_ready_addresses)
-            )
-        return any(item.target_ref is not None and item.target_ref.name in names for item in items)
+        if any(not names.isdisjoint(each.spec.known.pods) for each in slices):
+            return True
+        addresses = (
+            address
+            for each in endpoints
+            for subset in each.spec.subsets
+            for address in (*subset.addresses, *subset.not_ready_addresses)
+        )
+        return any(address.target_ref is not None and address.target_ref.name in names for address in addresses)

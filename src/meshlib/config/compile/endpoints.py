@@ -15,13 +15,12 @@ from meshlib.config.compile.workloads import workload_name, workload_of
 from meshlib.config.resources.base import ObjectMeta, Resource
 from meshlib.config.resources.kubernetes import (
     EndpointAddress,
-    EndpointConditions,
     EndpointSliceSpec,
     PodSpec,
     PodStatus,
-    SliceEndpoint,
 )
 from meshlib.config.resources.service_entry import ServiceEntrySpec, WorkloadEntrySpec
+from meshlib.config.resources.slice_endpoints import KnownEndpoint, Place
 from meshlib.model.endpoint import Endpoint, Health, Locality
 from meshlib.model.hosts import is_ip
 
@@ -62,15 +61,15 @@ def from_slices(
         number = next((p.port for p in resource.spec.ports if (p.name or "") == port.name and p.port), None)
         if number is None or resource.spec.address_type == "FQDN":
             continue
-        for item in resource.spec.endpoints:
-            health = _health(service, item.conditions)
+        for item in resource.spec.known:
+            health = _health(service, item.place)
             for address in item.addresses if (health is None) is departing else ():
                 endpoint = _of_slice(service, resource.metadata, item, address, number, pods, topology, health)
                 found.setdefault(endpoint.key, endpoint)
     return list(found.values())
 
 
-def _health(service: Service, conditions: EndpointConditions) -> Health | None:
+def _health(service: Service, conditions: Place) -> Health | None:
     """Unready endpoints are known but not picked; None for one that is going away.
 
     One that is going away but still serves stays for those who hold a session with it.
@@ -85,22 +84,20 @@ def _health(service: Service, conditions: EndpointConditions) -> Health | None:
 def _of_slice(
     service: Service,
     metadata: ObjectMeta,
-    item: SliceEndpoint,
+    item: KnownEndpoint,
     address: str,
     port: int,
     pods: Pods,
     topology: Topology,
     health: Health | None,
 ) -> Endpoint:
-    reference = item.target_ref
-    name = reference.name if reference is not None else ""
-    pod = pods.get(((reference.namespace if reference is not None else "") or service.namespace, name))
+    name, place = item.pod, item.place
+    pod = pods.get((place.pod_namespace or service.namespace, name)) if name else None
     if pod is not None:
-        node, hostname = pod.spec.node_name or item.node_name or "", item.hostname or _hostname(pod, service)
-        return _of_pod(service, pod, address, port, node, item.zone or "", hostname, topology, health)
+        node, hostname = pod.spec.node_name or place.node, place.hostname or _hostname(pod, service)
+        return _of_pod(service, pod, address, port, node, place.zone, hostname, topology, health)
     given = _slice_labels(metadata)
-    node = item.node_name or ""
-    return _endpoint(service, given, name, "", address, port, node, item.zone or "", item.hostname, topology, health)
+    return _endpoint(service, given, name, "", address, port, place.node, place.zone, place.hostname, topology, health)
 
 
 def _of_pod(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, PlainSerializer
 
 from meshlib.config.resources.base import Message
+from meshlib.config.resources.slice_endpoints import KnownEndpoint, Place, SliceEndpoints
 from meshlib.config.resources.support import Approximated, Ignored, ServerSide
 
 __all__ = [
@@ -89,12 +90,40 @@ class SlicePort(Message):
     app_protocol: Annotated[str | None, Ignored("the Service tells the protocol")] = None
 
 
+def _kept(endpoints: list[SliceEndpoint]) -> Any:
+    return SliceEndpoints(map(_known, endpoints))
+
+
+def _known(each: SliceEndpoint) -> KnownEndpoint:
+    conditions, reference = each.conditions, each.target_ref or ObjectReference()
+    place = Place(
+        conditions.ready,
+        conditions.serving,
+        conditions.terminating,
+        reference.namespace,
+        each.node_name or "",
+        each.zone or "",
+        each.hostname or "",
+    )
+    return KnownEndpoint(tuple(each.addresses), reference.name, place)
+
+
 class EndpointSliceSpec(Message):
-    """An EndpointSlice; its fields stand beside ``metadata``."""
+    """An EndpointSlice; its fields stand beside ``metadata``.
+
+    ``endpoints`` says what is read; once it has been, ``known`` is what is kept of it.
+    """
 
     address_type: str = "IPv4"
-    endpoints: list[SliceEndpoint] = Field(default_factory=list)
+    endpoints: Annotated[list[SliceEndpoint], AfterValidator(_kept), PlainSerializer(SliceEndpoints.plain)] = Field(
+        default_factory=list, validate_default=True
+    )
     ports: list[SlicePort] = Field(default_factory=list)
+
+    @property
+    def known(self) -> SliceEndpoints:
+        """The endpoints."""
+        return cast(SliceEndpoints, self.endpoints)
 
 
 class EndpointAddress(Message):

@@ -2,7 +2,8 @@
 
 A pydantic model is an instance, a dict of its fields, a set of those that were given and a dict of unknown ones.
 Messages are frozen, so the sets can be shared by all messages with the same fields, the empty dicts by all, and whole
-messages without inner parts (a destination, a condition, ``ready: true``) by all that are equal. That saves half of the
+messages without inner parts (a destination, a condition, ``ready: true``) by all that are equal, and labels by all with
+the same labels. That saves half of the
 memory of a VirtualService, and the garbage collector half of its walk.
 """
 
@@ -23,6 +24,7 @@ _MOST = 8192
 _NOTHING: dict[str, Any] = {}
 _sets: dict[frozenset[str], set[str]] = {}
 _whole: dict[tuple[Any, ...], BaseModel] = {}
+_texts: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -53,6 +55,8 @@ def _shared(value: Any) -> Any:
         for key, each in value.items():
             if isinstance(each, BaseModel):
                 value[key] = share(each)
+        if all(type(each) is str for each in value.values()):
+            return _known(_texts, tuple(value.items()), value)
     return value
 
 
