@@ -240,7 +240,7 @@ class CommonExchange:
         return WireRequest(
             given.method,
             target.encode("ascii", "replace"),
-            call.request.scheme.encode("ascii"),
+            _SCHEMES[call.request.scheme],
             headers,
             content,
             self.timeouts,
@@ -293,6 +293,7 @@ def _is_coded(headers: Headers) -> bool:
 
 
 _CODING = b"content-encoding"
+_SCHEMES = {"http": b"http", "https": b"https"}
 
 
 def whole(body: Any) -> bytes | None:

@@ -11,24 +11,27 @@ from meshlib.transport.base import Headers
 __all__ = ["LazyResponse", "ReadyResponse"]
 
 
+_ORDINARY = ("default_encoding", "is_closed", "is_stream_consumed", "next_request")
+
+
 class LazyResponse:
     """Mixed into the library's ``Response``: headers, request and stream are made when somebody asks."""
 
     _headers_type: Any
     _stream_type: Any
+    next_request: Any = None
+    default_encoding: Any = "utf-8"
+    is_closed = is_stream_consumed = True
+    _took = 0.0
 
     def __init__(self, status: int, raw: Headers, content: bytes, given: Outgoing, extensions: dict[str, Any]) -> None:
         self.status_code = status
         self.extensions = extensions
         self.history: list[Any] = []
-        self.next_request: Any = None
-        self.is_closed = self.is_stream_consumed = True
-        self.default_encoding: Any = "utf-8"
         self._num_bytes_downloaded = len(content)
         self._content = content
         self._raw = raw
         self._given = given
-        self._took = 0.0
         self._made: dict[str, Any] = {}
 
     @property
@@ -78,6 +81,7 @@ class LazyResponse:
         """As the library pickles: without stream and extensions."""
         left_out = ("extensions", "_body", "_given", "_made", "_raw", "_took")
         kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        kept |= {name: getattr(self, name) for name in _ORDINARY}
         return {**kept, "headers": self.headers, "request": self.request, "elapsed": self.elapsed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

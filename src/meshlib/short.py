@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from json import dumps
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from meshlib.clock import wall
 from meshlib.dataplane.call import Call
-from meshlib.dataplane.request import Request
+from meshlib.dataplane.request import HeaderFacts, Request
 from meshlib.errors import NotYet
 from meshlib.exchange import AsyncCallExchange, CallExchange, CommonExchange, whole
 from meshlib.outgoing import Short, Split, split_url
@@ -46,6 +46,20 @@ _STEPS = ("send", "build_request", "_send_handling_auth", "_send_handling_redire
 
 _URLS = 4096
 """URLs whose parts a client remembers."""
+
+
+class _Bare(NamedTuple):
+    """What calls that add no headers send to one server, made once.
+
+    Attributes:
+        own: The client's own headers, of which it was made.
+        headers: What is sent; nobody changes it.
+        facts: What is known of it.
+    """
+
+    own: Headers
+    headers: Headers
+    facts: HeaderFacts
 
 
 class _ShortExchange(CommonExchange):
@@ -95,8 +109,12 @@ class Shortcut:
         self._default = library.USE_CLIENT_DEFAULT
         self._log = logging.getLogger(library.__name__)
         self._usable = _is_untouched(type(client)) and all(hasattr(client, name) for name in _NEEDED)
-        self._opened = type(client._state).OPENED if self._usable else None
+        states: Any = type(client._state) if self._usable else None
+        self._opened = getattr(states, "OPENED", None)
+        self._closed = getattr(states, "CLOSED", None)
         self._urls: dict[str, Split] = {}
+        self._bare: dict[bytes, _Bare] = {}
+        self._no_params: Any = None
         self._ordinary: Headers = []
         self._listed: list[Any] | None = None
 
@@ -109,15 +127,25 @@ class Shortcut:
         if split is None or not self._are_plain(options):
             return None
         content, json = options.get("content") or None, options.get("json")
-        body, kind = _body(content, json)
-        if body is None and (content is not None or json is not None):
-            return None
+        body = kind = None
+        if content is not None or json is not None:
+            body, kind = _body(content, json)
+            if body is None:
+                return None
         method = method.upper()
-        raw = self._headers(split, method, body, kind, options.get("headers"))
+        own, given = self._own_headers(), options.get("headers")
+        if own is None:
+            return None
+        raw: Headers | None
+        facts: HeaderFacts | None = None
+        if body is None and not given and method not in _SENDS_LENGTH:
+            _, raw, facts = self._bare_headers(split.netloc, own)
+        else:
+            raw = _headers(split, method, body, kind, own, given)
         if raw is None:
             return None
-        scheme, port, now = split.scheme, split.port, wall()
-        core = Request(method, scheme, split.authority, port, split.path, raw, host=split.host, start_time=now)
+        scheme, host, port, path, now = split.scheme, split.host, split.port, split.path, wall()
+        core = Request(method, scheme, split.authority, port, path, raw, host=host, start_time=now, facts=facts)
         if client._state is not self._opened:
             client._state = self._opened
         return Short(core, method.encode("ascii"), body, self._timeouts(options), self._build)
@@ -134,11 +162,15 @@ class Shortcut:
                 return False
         return options.get("auth", self._default) is self._default
 
-    @staticmethod
-    def _is_plain(client: Any) -> bool:
+    def _is_plain(self, client: Any) -> bool:
         """Whether the client itself asks for nothing that only the full way does."""
-        if client.is_closed or client._auth is not None or client._mounts or client._params:
+        if client._state is self._closed or client._auth is not None or client._mounts:
             return False
+        params = client._params
+        if params is not self._no_params:  # they do not change, others are put in their place
+            if params:
+                return False
+            self._no_params = params
         hooks = client._event_hooks
         if hooks["request"] or hooks["response"]:
             return False
@@ -150,33 +182,27 @@ class Shortcut:
         if split is not None:
             if len(self._urls) >= _URLS:
                 self._urls.clear()
+                self._bare.clear()
             self._urls[url] = split
         return split
 
-    def _headers(self, split: Split, method: str, body: bytes | None, kind: bytes | None, given: Any) -> Headers | None:
-        """All headers in the library's order; None where one of them is more than a plain call says."""
+    def _own_headers(self) -> Headers | None:
+        """The client's own; None where one of them is more than a plain call says."""
         listed = getattr(self._client.headers, "_list", None)
         if listed is None or listed != self._listed:
             own = self._client.headers.raw
             if not _PARTICULAR.isdisjoint(name.lower() for name, _ in own):
                 return None
             self._ordinary, self._listed = own, listed and list(listed)
-        own = self._ordinary
-        if given:
-            merged = _merged(own, given)
-            if merged is None:
-                return None
-            own = merged
-        raw: Headers = [(b"Host", split.netloc)]
-        if body is None:
-            if method in _SENDS_LENGTH:
-                raw.append((b"Content-Length", b"0"))
-            return [*raw, *own]
-        raw += own
-        raw.append((b"Content-Length", b"%d" % len(body)))
-        if kind is not None and not any(name.lower() == b"content-type" for name, _ in own):
-            raw.append((b"Content-Type", kind))
-        return raw
+        return self._ordinary
+
+    def _bare_headers(self, netloc: bytes, own: Headers) -> _Bare:
+        """All headers of a call that adds none and has no body."""
+        known = self._bare.get(netloc)
+        if known is None or known.own is not own:
+            headers = [(b"Host", netloc), *own]
+            known = self._bare[netloc] = _Bare(own, headers, HeaderFacts.of(headers))
+        return known
 
     def _build(self, short: Short) -> Any:
         """The library's request of a short one."""
@@ -249,9 +275,11 @@ class Shortcut:
         extensions = reply.extensions
         extensions["mesh"] = call
         response = self._response(reply.status, headers, content, exchange.given, extensions)
-        response.default_encoding = self._client._default_encoding
+        if self._client._default_encoding != "utf-8":
+            response.default_encoding = self._client._default_encoding
         response._took = perf_counter() - started
-        self._tell(response)
+        if self._log.isEnabledFor(logging.INFO):
+            self._tell(response)
         return response
 
     @staticmethod
@@ -347,6 +375,27 @@ def _body(content: Any, json: Any) -> tuple[bytes | None, bytes | None]:
     if isinstance(content, str):
         return content.encode(), None
     return (content if isinstance(content, bytes) else None), None
+
+
+def _headers(
+    split: Split, method: str, body: bytes | None, kind: bytes | None, own: Headers, given: Any
+) -> Headers | None:
+    """All headers in the library's order; None where one of them is more than a plain call says."""
+    if given:
+        merged = _merged(own, given)
+        if merged is None:
+            return None
+        own = merged
+    raw: Headers = [(b"Host", split.netloc)]
+    if body is None:
+        if method in _SENDS_LENGTH:
+            raw.append((b"Content-Length", b"0"))
+        return raw + own
+    raw += own
+    raw.append((b"Content-Length", b"%d" % len(body)))
+    if kind is not None and not any(name.lower() == b"content-type" for name, _ in own):
+        raw.append((b"Content-Type", kind))
+    return raw
 
 
 def _merged(own: Headers, given: Any) -> Headers | None:

@@ -324,7 +324,7 @@ class Call(CallFacts):
         until after the deadline stands: nobody could come back in time.
         """
         retry = self._bound.retry if self._bound is not None else None
-        if retry is None or not (outcome.retry & retry.bits or attempt.received):
+        if retry is None or not (outcome.retry & retry.bits or (retry.reads_headers and attempt.received)):
             return None
         if not retry.wants(outcome, attempt.received):
             return None

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-__all__ = ["Request", "is_grpc", "request_of", "split_host"]
+__all__ = ["HeaderFacts", "Request", "is_grpc", "request_of", "split_host"]
 
 _NEVER: dict[str, list[str]] = {}
 _MARKS = frozenset(letter.encode() for letter in "xXtTbBsSgG")
 """First letters of Envoy's headers, of request ids, and of those that carry trace context."""
+
+
+class HeaderFacts(NamedTuple):
+    """What is known of headers that many requests share.
+
+    Attributes:
+        extended: Any of them may be one of Envoy's, a request id or trace context, by its first letter.
+        size: Bytes of all names and values.
+    """
+
+    extended: bool
+    size: int
+
+    @classmethod
+    def of(cls, headers: Sequence[tuple[bytes, bytes]]) -> HeaderFacts:
+        """Look at them once."""
+        extended = any(name[:1] in _MARKS for name, _ in headers)
+        return cls(extended, sum(map(len, chain.from_iterable(headers))))
 
 
 class Request:
@@ -36,7 +55,7 @@ class Request:
     """
 
     __slots__ = (
-        "_extended",
+        "_facts",
         "_headers",
         "_repeated",
         "authority",
@@ -72,6 +91,7 @@ class Request:
         timeout: float | None = None,
         is_grpc: bool = False,
         start_time: float | None = None,
+        facts: HeaderFacts | None = None,
     ) -> None:
         self.method = method
         self.scheme = scheme
@@ -89,7 +109,7 @@ class Request:
         self.is_grpc = is_grpc
         self.start_time = start_time
         self._headers: dict[str, str] | None = None
-        self._extended: bool | None = None
+        self._facts = facts
         self._repeated: dict[str, list[str]] = _NEVER
 
     @property
@@ -106,15 +126,22 @@ class Request:
     def add(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Send some more headers, which everything that looks from here on sees."""
         self.raw_headers = [*self.raw_headers, *headers]
-        self._headers = self._extended = None
+        self._headers = self._facts = None
         self._repeated = _NEVER
 
     @property
     def extended(self) -> bool:
         """Whether any header may be one of Envoy's, a request id or trace context, by its first letter."""
-        if self._extended is None:
-            self._extended = _has_extensions(self.raw_headers)
-        return self._extended
+        if self._facts is None:
+            self._facts = HeaderFacts.of(self.raw_headers)
+        return self._facts.extended
+
+    @property
+    def header_bytes(self) -> int:
+        """Bytes of all names and values."""
+        if self._facts is None:
+            self._facts = HeaderFacts.of(self.raw_headers)
+        return self._facts.size
 
     @property
     def repeated(self) -> dict[str, list[str]]:
@@ -137,13 +164,6 @@ class Request:
         if self._repeated is _NEVER:
             self._repeated = {}
         self._repeated.setdefault(name, [before]).append(value)
-
-
-def _has_extensions(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    for name, _ in headers:
-        if name[:1] in _MARKS:
-            return True
-    return False
 
 
 def is_grpc(content_type: bytes) -> bool:

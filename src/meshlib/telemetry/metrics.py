@@ -10,7 +10,6 @@ is recorded by the API's instruments, value by value.
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any, Protocol
 
 from opentelemetry.metrics import Meter
@@ -63,10 +62,9 @@ class IstioMetrics:
 
     def record(self, call: Call, now: float) -> None:
         """Count a call that is over."""
-        headers = sum(map(len, chain.from_iterable(call.request.raw_headers)))
-        added = self._kind_of(call)
         asked, answered = call.request_messages, call.response_messages
-        added.add((now - call.started) * 1000, call.request_bytes + headers, call.response_bytes, asked, answered)
+        sent = call.request_bytes + call.request.header_bytes
+        self._kind_of(call).add((now - call.started) * 1000, sent, call.response_bytes, asked, answered)
 
     def count_change(self, cluster: str, change: str, scope: str) -> None:
         """An endpoint (``scope`` ``endpoint``), or a cluster as a whole, changed for better or worse."""

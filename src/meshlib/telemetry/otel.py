@@ -26,7 +26,7 @@ from meshlib.telemetry import breaker_gauge, provider_gauge
 from meshlib.telemetry.metrics import IstioMetrics
 from meshlib.telemetry.rpc_metrics import MeteredRpc, RpcMetrics
 from meshlib.telemetry.rpc_spans import WatchedRpc
-from meshlib.telemetry.sampling import Foresight, foresight
+from meshlib.telemetry.sampling import Foresight, Told, foresight
 from meshlib.telemetry.tcp_metrics import TcpMetrics, WatchedConnection
 from meshlib.telemetry.trace_context import injector
 
@@ -125,7 +125,7 @@ class _Counted:
 
     __slots__ = ("_otel", "_sent")
 
-    def __init__(self, otel: OpenTelemetry, sent: SpanContext) -> None:
+    def __init__(self, otel: OpenTelemetry, sent: SpanContext | Told) -> None:
         self._otel = otel
         self._sent = sent
 

@@ -7,15 +7,24 @@ default, whatever is below a span that was dropped. Of any other sampler nothing
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.trace import SpanContext, TraceFlags, TracerProvider, TraceState
 
-__all__ = ["Foresight", "foresight"]
+__all__ = ["Foresight", "Told", "foresight"]
 
 _LOW_BITS = 2**64 - 1
 _DROPPED = TraceFlags(TraceFlags.DEFAULT)
-_STATELESS = TraceState()
+
+
+class Told(NamedTuple):
+    """What a ``SpanContext`` says to those that it is sent to; a fifth of the time to make."""
+
+    trace_id: int
+    span_id: int
+    trace_state: TraceState | None
+    trace_flags: TraceFlags = _DROPPED
+    is_valid: bool = True
 
 
 class Foresight:
@@ -32,7 +41,7 @@ class Foresight:
         self._bound = bound
         self._by_parent = by_parent
 
-    def dropped(self, parent: SpanContext) -> SpanContext | None:
+    def dropped(self, parent: SpanContext) -> Told | None:
         """The context of a span that is not recorded; None for one that is, to be started at once in this thread.
 
         What is below it is not recorded either.
@@ -42,11 +51,11 @@ class Foresight:
             if trace_id & _LOW_BITS < self._bound:
                 self._ids.foretell(trace_id)
                 return None
-            return SpanContext(trace_id, self._ids.generate_span_id(), False, _DROPPED, _STATELESS)
+            return Told(trace_id, self._ids.generate_span_id(), None)
         kept = parent.trace_flags.sampled if self._by_parent else parent.trace_id & _LOW_BITS < self._bound
         if kept:
             return None
-        return SpanContext(parent.trace_id, self._ids.generate_span_id(), False, _DROPPED, parent.trace_state)
+        return Told(parent.trace_id, self._ids.generate_span_id(), parent.trace_state)
 
 
 class _Ids:

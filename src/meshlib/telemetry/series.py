@@ -39,6 +39,15 @@ class Distribution:
         self.sum = 0.0
         self.low, self.high = math.inf, -math.inf
 
+    def add(self, value: float) -> None:
+        """One value."""
+        self.counts[bisect_left(BUCKETS, value)] += 1
+        self.sum += value
+        if value < self.low:
+            self.low = value
+        if value > self.high:
+            self.high = value
+
     def merge(self, other: Distribution) -> None:
         """All values of another."""
         self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
@@ -99,13 +108,9 @@ class Series:
             fresh.count += 1
             fresh.asked += asked
             fresh.answered += answered
-            for values, value in ((fresh.duration, duration), (fresh.sent, sent), (fresh.received, received)):
-                values.counts[bisect_left(BUCKETS, value)] += 1
-                values.sum += value
-                if value < values.low:
-                    values.low = value
-                if value > values.high:
-                    values.high = value
+            fresh.duration.add(duration)
+            fresh.sent.add(sent)
+            fresh.received.add(received)
 
     def take(self) -> Tally | None:
         """What came in since the last time; None for nothing."""

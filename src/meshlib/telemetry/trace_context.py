@@ -11,13 +11,15 @@ from opentelemetry import baggage, context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from meshlib.telemetry.sampling import Told
+
 __all__ = ["FORMATS", "Injector", "injector"]
 
 Pairs = list[tuple[bytes, bytes]]
-Injector = Callable[[SpanContext, Pairs], None]
+Injector = Callable[[SpanContext | Told, Pairs], None]
 
 
-def _w3c(span: SpanContext, headers: Pairs) -> None:
+def _w3c(span: SpanContext | Told, headers: Pairs) -> None:
     sampled = span.trace_flags & TraceFlags.SAMPLED
     headers.append((b"traceparent", b"00-%032x-%016x-%02x" % (span.trace_id, span.span_id, sampled)))
     if span.trace_state:
@@ -28,12 +30,12 @@ def _w3c(span: SpanContext, headers: Pairs) -> None:
         headers.extend((name.encode(), value.encode("latin-1")) for name, value in carrier.items())
 
 
-def _b3(span: SpanContext, headers: Pairs) -> None:
+def _b3(span: SpanContext | Told, headers: Pairs) -> None:
     sampled = span.trace_flags & TraceFlags.SAMPLED
     headers.append((b"b3", b"%032x-%016x-%d" % (span.trace_id, span.span_id, sampled)))
 
 
-def _b3_multi(span: SpanContext, headers: Pairs) -> None:
+def _b3_multi(span: SpanContext | Told, headers: Pairs) -> None:
     sampled = span.trace_flags & TraceFlags.SAMPLED
     headers.append((b"x-b3-traceid", b"%032x" % span.trace_id))
     headers.append((b"x-b3-spanid", b"%016x" % span.span_id))
@@ -54,7 +56,7 @@ def injector(formats: Sequence[str]) -> Injector:
         raise ValueError(f"unknown propagation {unknown[0]!r}: choose among {', '.join(FORMATS)}")
     chosen = [FORMATS[name] for name in formats]
 
-    def inject(span: SpanContext, headers: Pairs) -> None:
+    def inject(span: SpanContext | Told, headers: Pairs) -> None:
         for write in chosen:
             write(span, headers)
 

@@ -5,12 +5,12 @@ HTTP/1.1 and HTTP/2 go over our own sockets; upgrades, CONNECT and requests with
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Collection
 from typing import Protocol
 
 from meshlib.transport.base import Target, WireRequest, WireResponse, is_plain
+from meshlib.transport.forks import generation
 from meshlib.transport.http1.blocking_pools import BlockingEndpointPool
 
 __all__ = ["BlockingPools"]
@@ -29,13 +29,13 @@ class BlockingPools:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._born = generation()
         self._pools: dict[tuple[Target, bool], _Pool] = {}
 
     def send(self, target: Target, request: WireRequest) -> WireResponse:
         """See ``BlockingTransport.send``."""
         key = (target, is_plain(request))
-        pool = self._pools.get(key) if self._pid == os.getpid() else None
+        pool = self._pools.get(key) if self._born == generation() else None
         if pool is None:
             pool = self._make(key)
         return pool.send(request)
@@ -52,15 +52,15 @@ class BlockingPools:
         """See ``BlockingTransport.close``."""
         with self._lock:
             pools, self._pools = self._pools, {}
-            inherited = self._pid != os.getpid()
+            inherited = self._born != generation()
         for pool in pools.values():
             if not inherited:
                 pool.close()
 
     def _make(self, key: tuple[Target, bool]) -> _Pool:
         with self._lock:
-            if self._pid != os.getpid():  # a forked child leaves its parent's sockets alone
-                self._pools, self._pid = {}, os.getpid()
+            if self._born != generation():  # a forked child leaves its parent's sockets alone
+                self._pools, self._born = {}, generation()
             pool = self._pools.get(key)
             if pool is None:
                 pool = self._pools[key] = _make(*key)

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Protocol
 
 from meshlib.transport.base import Target, WireRequest, WireResponse, is_plain
+from meshlib.transport.forks import generation
 from meshlib.transport.http1.asyncio_pools import EndpointPool
 
 __all__ = ["CooperativePools", "running_loop"]
 
 
 class _Pool(Protocol):
-    async def send(self, request: WireRequest) -> WireResponse: ...
+    def send(self, request: WireRequest) -> Coroutine[Any, Any, WireResponse]: ...
 
     def retire(self) -> None: ...
 
@@ -55,7 +55,7 @@ class CooperativePools:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._born = generation()
         self._loops: weakref.WeakKeyDictionary[Any, Pools] = weakref.WeakKeyDictionary()
         self._users: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
         self._last: tuple[Callable[[], Any], Pools] = _nowhere, {}
@@ -78,7 +78,7 @@ class CooperativePools:
         """See ``CooperativeTransport.send``."""
         loop = running_loop()
         known, pools = self._last
-        if known() is not loop or self._pid != os.getpid():
+        if known() is not loop or self._born != generation():
             pools = self._pools_of(loop)
         key = (target, is_plain(request))
         pool = pools.get(key)
@@ -89,7 +89,7 @@ class CooperativePools:
     def retire(self, addresses: Collection[tuple[str, int]]) -> None:
         """See ``CooperativeTransport.retire``."""
         with self._lock:
-            known = list(self._loops.items()) if self._pid == os.getpid() else []
+            known = list(self._loops.items()) if self._born == generation() else []
         for loop, pools in known:
             soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
             with contextlib.suppress(Exception):  # a loop that is gone took its connections with it
@@ -97,13 +97,13 @@ class CooperativePools:
 
     async def aclose(self) -> None:
         """See ``CooperativeTransport.aclose``."""
-        pools = self._loops.pop(running_loop(), {}) if self._pid == os.getpid() else {}
+        pools = self._loops.pop(running_loop(), {}) if self._born == generation() else {}
         self._last = _nowhere, {}
         for pool in pools.values():
             await pool.aclose()
 
     def _pools_of(self, loop: Any) -> Pools:
-        if self._pid != os.getpid():  # a forked child leaves its parent's sockets alone
+        if self._born != generation():  # a forked child leaves its parent's sockets alone
             self._reset()
         with self._lock:
             pools = self._loops.setdefault(loop, {})

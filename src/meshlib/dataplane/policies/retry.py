@@ -28,13 +28,15 @@ class BoundRetry:
     Attributes:
         policy: The policy itself.
         bits: The conditions it retries on.
+        reads_headers: Some of them are told by the response's headers.
     """
 
-    __slots__ = ("_retriable_headers", "bits", "policy")
+    __slots__ = ("_retriable_headers", "bits", "policy", "reads_headers")
 
     def __init__(self, policy: RetryPolicy) -> None:
         self.policy = policy
         self.bits = int(parse_retry_on(policy.retry_on))
+        self.reads_headers = bool(self.bits & _BY_HEADER)
         self._retriable_headers = frozenset(name.encode("latin-1") for name in policy.retriable_headers)
 
     def wants(self, outcome: Outcome, headers: Headers = ()) -> bool:
@@ -45,7 +47,7 @@ class BoundRetry:
         hit = outcome.retry & self.bits
         if hit & ~_STATUS_CODES:
             return True
-        if self.bits & _BY_HEADER and outcome.failure is None:
+        if self.reads_headers and outcome.failure is None:
             names = {name.lower() for name, _ in headers}
             if b"x-envoy-ratelimited" in names:
                 return bool(self.bits & _RATELIMITED)

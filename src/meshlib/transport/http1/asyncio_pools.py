@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 from time import monotonic
+from typing import Any
 
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.asyncio_dial import dial
@@ -30,14 +32,19 @@ class EndpointPool:
         self._retired = False
         self._counted = target.gate.connections if target.gate is not None else None
 
-    async def send(self, request: WireRequest) -> WireResponse:
-        """See ``CooperativeTransport.send``."""
+    def send(self, request: WireRequest) -> Coroutine[Any, Any, WireResponse]:
+        """See ``CooperativeTransport.send``; to be awaited at once, for a connection that rested is taken already."""
         connection = self._idle.take(monotonic())
         if connection is None:
-            request.awaits_connection()
-            connection = await self._made(request.timeouts)
-        elif self._counted is not None:
+            return self._send_anew(request)
+        if self._counted is not None:
             self._counted.taken(connection)
+        request.has_connection()
+        return connection.exchange(request)
+
+    async def _send_anew(self, request: WireRequest) -> WireResponse:
+        request.awaits_connection()
+        connection = await self._made(request.timeouts)
         request.has_connection()
         return await connection.exchange(request)
 

@@ -55,8 +55,10 @@ class Age:
         """Nothing is under way any more; whether the connection may be kept."""
         if self.is_spent(now):
             return False
-        idle_ends = None if self._idle is None else now + self._idle
-        self.rests_until = min((end for end in (idle_ends, self._ends) if end is not None), default=None)
+        ends = self._ends
+        if self._idle is not None and (ends is None or now + self._idle < ends):
+            ends = now + self._idle
+        self.rests_until = ends
         return True
 
     def is_over(self, now: float) -> bool:

@@ -25,8 +25,8 @@ MUCH = 256 * 1024
 """Body bytes that may wait for the caller before the peer is made to wait."""
 
 _TOO_MUCH = f"more than {MAX_HEAD} bytes of headers"
-_VERSIONS = frozenset({"1.0", "1.1"})
 _KEEP_ALIVE = re.compile(rb"(?i)(?:^|[\s,])timeout\s*=\s*\"?(\d{1,9})")
+_VERSIONS = {"1.0": b"HTTP/1.0", "1.1": b"HTTP/1.1"}
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 Headers = list[tuple[bytes, bytes]]
 
@@ -129,7 +129,7 @@ class Reader:
     @property
     def http_version(self) -> bytes:
         """``b"HTTP/1.1"`` or ``b"HTTP/1.0"``."""
-        return b"HTTP/" + self._parser.get_http_version().encode()
+        return _VERSIONS.get(self._parser.get_http_version(), b"HTTP/1.1")  # any other was refused
 
     # What the parser calls ------------------------------------------------------------------------------------------
 
