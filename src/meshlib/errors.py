@@ -5,7 +5,7 @@
     MeshError
     ├── ConfigError             the configuration cannot be used; ``problems`` says why
     ├── NotReady                no snapshot has been published yet
-    │   └── NotYet              nor has the control plane, which was asked for this host, answered
+    │   └── NotYet              nor has whoever was asked about this host (a control plane, DNS) answered
     ├── NotSent                 the request was not sent: always safe to repeat
     │   ├── NoRoute             NR   no virtual host or no rule matched
     │   │   └── UnknownHost     NR   the mesh is REGISTRY_ONLY and does not know the host
@@ -94,15 +94,20 @@ class NotReady(MeshError):
 
 
 class NotYet(NotReady):
-    """A control plane was just asked for a host; whoever may wait does so (``Mesh.wait_known``) and asks again.
+    """Somebody was just asked for the first time; whoever may wait does so (``Mesh.wait_known``) and asks again.
 
     Attributes:
         host: Name of the host, lower case.
         port: Its port.
+        cluster: Name of the cluster whose DNS names are looked up; None where a control plane was asked for the host.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__(f"the control plane has not answered yet what it knows of {host}:{port}")
+    def __init__(self, host: str, port: int, cluster: str | None = None, names: Sequence[str] = ()) -> None:
+        asked = f"DNS has not answered yet for {', '.join(names)}"
+        super().__init__(
+            asked if names else f"the control plane has not answered yet what it knows of {host}:{port}",
+            cluster=cluster,
+        )
         self.host = host
         self.port = port
 

@@ -44,7 +44,7 @@ class _Face:
         self._transport = transport
         self._verify = verify
         self._http2 = http2
-        self._targets = Targets(TlsContexts())
+        self._targets = Targets(TlsContexts(), self.mesh.lookup)
         self._services = RateLimitServices(self.mesh, self._targets)
         self._tls: ssl.SSLContext | None = None
         self._lock = threading.Lock()
@@ -95,11 +95,12 @@ class BlockingFace(_Face):
         """Route a request; None for a host that the mesh does not know."""
         mesh = self.mesh
         mesh.wait_ready()
-        try:
-            call, parts = self._begin(given)
-        except errors.NotYet as asked:
-            mesh.wait_known(asked)
-            call, parts = self._begin(given)
+        while True:
+            try:
+                call, parts = self._begin(given)
+                break
+            except errors.NotYet as asked:
+                mesh.wait_known(asked)
         if call is None:
             return None
         exchange = kind(self._transport or mesh.blocking, *parts)
@@ -179,15 +180,19 @@ class CooperativeFace(_Face):
     async def begun(
         self, given: Outgoing, kind: type[AsyncCallExchange] = AsyncCallExchange
     ) -> AsyncCallExchange | None:
-        """As ``begin``, and wait where a control plane has to be asked for the host first."""
-        try:
-            return self.begin(given, kind)
-        except errors.NotYet as asked:
-            await self.mesh.await_known(asked)
-            return self.begin(given, kind)
+        """As ``begin``, and wait where a control plane, or DNS, has to be asked about the host first."""
+        while True:
+            try:
+                return self.begin(given, kind)
+            except errors.NotYet as asked:
+                await self.mesh.await_known(asked)
 
     def begin(self, given: Outgoing, kind: type[AsyncCallExchange] = AsyncCallExchange) -> AsyncCallExchange | None:
-        """Route a request; None for a host that the mesh does not know."""
+        """Route a request; None for a host that the mesh does not know.
+
+        Raises:
+            NotYet: See ``begun``.
+        """
         mesh = self.mesh
         call, parts = self._begin(given)
         if call is None:

@@ -20,7 +20,7 @@ from meshlib.dataplane.state import EndpointState, State
 from meshlib.model.client_policy import HealthCheck, ProbeKind
 from meshlib.transport.cooperative import CooperativePools
 from meshlib.transport.probe import probe
-from meshlib.transport.targets import Targets
+from meshlib.transport.targets import Lookup, Targets
 from meshlib.transport.tls import TlsContexts, TlsUnavailable
 
 __all__ = ["HealthChecks"]
@@ -40,13 +40,22 @@ class HealthChecks:
         state: The live state.
         clock: The mesh's.
         rng: For jitter.
+        lookup: Tells what the name of a ``LOGICAL_DNS`` cluster stands for; see ``transport.targets``.
     """
 
-    def __init__(self, prepared: Callable[[], Prepared], state: State, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        prepared: Callable[[], Prepared],
+        state: State,
+        clock: Clock,
+        rng: random.Random,
+        lookup: Lookup | None = None,
+    ) -> None:
         self._prepared = prepared
         self._state = state
         self._clock = clock
         self._rng = rng
+        self._lookup = lookup
         self._lock = threading.Lock()
         self._names: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,7 +75,7 @@ class HealthChecks:
         self._woken = asyncio.Event()
         with self._lock:
             self._loop = asyncio.get_running_loop()
-        transport, targets = CooperativePools(), Targets(TlsContexts())
+        transport, targets = CooperativePools(), Targets(TlsContexts(), self._lookup)
         slots = asyncio.Semaphore(_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as tasks:

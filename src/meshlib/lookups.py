@@ -41,6 +41,10 @@ class Lookups:
         if self.names.want(question, refresh, self._clock.now()):
             self.resolving.wake()
 
+    def latest(self, name: str) -> tuple[str, ...]:
+        """The addresses of a name, as it was last answered; see ``Names.latest``."""
+        return self.names.latest(Question(name))
+
     def doubt(self, address: str) -> None:
         """See ``Names.doubt``."""
         if self.names.doubt(address, self._clock.now()):

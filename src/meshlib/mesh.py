@@ -170,7 +170,7 @@ class Mesh(OpensConnections):
         if told is not None:
             told.watch(self.state)
         self._lag = LagMonitor(self.state.stalls, told.lagged if told is not None else None)
-        self._checks = HealthChecks(prepared_of(weakref.ref(self)), self.state, clock, self.rng)
+        self._checks = HealthChecks(prepared_of(weakref.ref(self)), self.state, clock, self.rng, self._lookups.latest)
         self.state.wake = self._checks.wake
         self.state.doubt = self._lookups.doubt
         self.state.sources = sources_of(self._states, clock)
@@ -307,7 +307,7 @@ class Mesh(OpensConnections):
         raise NotReady(f"no {what} within {limit:g} s ({states})")
 
     def wait_known(self, asked: NotYet, timeout: float | None = None) -> None:
-        """Wait until the control plane has answered what it knows of a host; the first request to it does.
+        """Wait until a control plane, or DNS, has answered what was asked for a host; the first request to it does.
 
         Raises:
             NotReady: It did not within ``ready_timeout``, nor within ``timeout`` seconds, or the mesh is closed.
@@ -325,6 +325,9 @@ class Mesh(OpensConnections):
         await anyio.to_thread.run_sync(self.wait_known, asked, timeout, abandon_on_cancel=True)
 
     def _knows(self, asked: NotYet) -> bool:
+        if asked.cluster is not None:
+            cluster = self.prepared.cluster(asked.cluster)
+            return cluster is None or not cluster.awaited
         try:
             self.prepared.host(asked.host, asked.port)
         except NotYet:
@@ -345,6 +348,10 @@ class Mesh(OpensConnections):
         import anyio.to_thread
 
         await anyio.to_thread.run_sync(self.ready, hosts, timeout, abandon_on_cancel=True)
+
+    def lookup(self, name: str) -> tuple[str, ...]:
+        """The IP addresses that a name of a DNS cluster in use stands for, as last answered; none before."""
+        return self._lookups.latest(name)
 
     def _has_endpoints(self, hosts: Sequence[str] | None) -> bool:
         return all(self._reachable(host) for host in hosts or ()) and not (hosts and self._lookups.names.pending)

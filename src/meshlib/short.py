@@ -357,9 +357,8 @@ class AsyncShortCalls:
             await face.enter()
         try:
             exchange = face.begin(short, AsyncShortExchange) if short is not None else None
-        except NotYet as asked:
-            await face.mesh.await_known(asked)
-            exchange = face.begin(short, AsyncShortExchange)
+        except NotYet:
+            exchange = await face.begun(short, AsyncShortExchange)
         if exchange is None:
             return await super().request(method, url, **options)  # type: ignore[misc]
         return await self._shortcut.asend(exchange, options.get("follow_redirects"))

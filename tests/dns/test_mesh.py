@@ -174,15 +174,6 @@ def test_an_emptied_name_keeps_its_endpoints_until_it_is_confirmed(server, world
         until(lambda: addresses(mesh, f"outbound|{port}||svc.test") == [], 20.0)
 
 
-def test_a_round_robin_name_is_one_endpoint_that_is_resolved_as_it_is_dialled(server, world):
-    port, _ = world
-    with meshed(server, entry(port, "localhost", resolution="DNS_ROUND_ROBIN")) as mesh, MeshClient(mesh) as client:
-        mesh.ready([f"svc.test:{port}"])
-        assert client.get(f"http://svc.test:{port}/").text == ONE
-        assert addresses(mesh, f"outbound|{port}||svc.test") == ["localhost"]
-        assert mesh.status().names == ()
-
-
 def test_counters_of_an_address_that_left_and_came_back_are_kept(server, world):
     port, _ = world
     with meshed(server, entry(port)) as mesh, MeshClient(mesh) as client:

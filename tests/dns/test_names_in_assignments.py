@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshlib.config.resolved import Expansions, Resolved
+from meshlib.dns.answers import Question
 from meshlib.model.cluster import Cluster, Discovery
 from meshlib.model.endpoint import Endpoint, LocalityEndpoints
 from meshlib.model.snapshot import EMPTY
@@ -31,6 +32,9 @@ class Source:
         return self._assignment
 
 
+ANSWERED = {Question("db.example"): ("10.0.0.9",)}
+
+
 def assigned(*addresses):
     return Counted((LocalityEndpoints(tuple(Endpoint(address, 80) for address in addresses)),))
 
@@ -41,7 +45,7 @@ def test_an_assignment_is_searched_for_names_once_however_many_states_hold_it():
     plain, named = assigned("10.0.0.1", "10.0.0.2"), assigned("db.example")
     for _ in range(3):
         assert Resolved(Source(plain), expansions, {}).assignment("plain") is plain
-        Resolved(Source(named), expansions, {}).assignment("named")
+        Resolved(Source(named), expansions, ANSWERED).assignment("named")
     assert (plain.searches, named.searches) == (1, 2), "the second goes into what comes of the names"
     assert wanted == ["db.example"] * 3
     other = assigned("other.example")

@@ -1,8 +1,11 @@
 """A source whose DNS names have become addresses: each an endpoint of its own, for balancing, ejection and health.
 
-Source: Envoy ``STRICT_DNS``. Only clusters that somebody uses are asked for their endpoints, and so only their names
-are looked up. A name that has not been answered yet stays an endpoint itself, which the system resolves as it is
-dialled.
+Only clusters that somebody uses are asked for their endpoints, and so only their names are looked up. Until the first
+answer for each of its names a cluster is *awaited*: whoever may wait does. One that had addresses before keeps them
+meanwhile, whatever names were added. A name that every look-up failed for stays an endpoint itself, which the system
+resolves as it is dialled. The name of a ``LOGICAL_DNS`` cluster is looked up too, but stays its one endpoint.
+
+Source: Envoy ``STRICT_DNS``, ``LOGICAL_DNS`` and the warming of clusters, which ends with an answer or a failure.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ from meshlib.model.snapshot import Source
 __all__ = ["Expansions", "Resolved", "names_in"]
 
 Want = Callable[[Question, float], None]
-Table = Mapping[Question, tuple[Any, ...]]
-"""What questions are answered by; those that were never answered are not in it."""
+Table = Mapping[Question, tuple[Any, ...] | None]
+"""What questions are answered by, None where look-ups failed; those that still wait are not in it."""
 
 
 class Expansions:
@@ -49,10 +52,17 @@ class Expansions:
             known = self._names[cluster] = raw, names_in(raw)
         return known[1]
 
+    def has(self, cluster: str) -> bool:
+        """Whether every name of that cluster was answered, or failed, at some time."""
+        return cluster in self._made
+
     def of(self, cluster: str, raw: Assignment, table: Table) -> Assignment:
-        """``raw`` with addresses for names."""
-        answers = tuple(table.get(Question(name)) for name in self.names_of(cluster, raw))
+        """``raw`` with addresses for names; what it came to before, or ``raw``, while answers are outstanding."""
+        questions = [Question(name) for name in self.names_of(cluster, raw)]
         known = self._made.get(cluster)
+        if not all(question in table for question in questions):
+            return known[2] if known is not None else raw
+        answers = tuple(table[question] for question in questions)
         if known is not None and known[0] is raw and known[1] == answers:
             return known[2]
         made = _expanded(raw, table)
@@ -80,11 +90,22 @@ class Resolved(Chained):
         raw = self._source.assignment(name)
         names = self._expansions.names_of(name, raw)
         cluster = self._source.cluster(name) if names else None
-        if cluster is None or cluster.discovery is not Discovery.STRICT_DNS:
+        if cluster is None or not cluster.discovery.by_name:
             return raw
         for each in names:
             self._expansions.want(Question(each), cluster.dns_refresh)
-        return self._expansions.of(name, raw, self._table)
+        return raw if cluster.discovery is Discovery.LOGICAL_DNS else self._expansions.of(name, raw, self._table)
+
+    def awaited(self, name: str) -> tuple[str, ...]:
+        """See ``Awaiting.awaited``; a cluster that has addresses waits for no more of them."""
+        cluster = self._source.cluster(name)
+        if cluster is None or not cluster.discovery.by_name or self._expansions.has(name):
+            return ()
+        return tuple(
+            each
+            for each in self._expansions.names_of(name, self._source.assignment(name))
+            if Question(each) not in self._table
+        )
 
     def seen_by(self, namespace: str | None, labels: Mapping[str, str] | None) -> Source:
         """See ``Informed.seen_by``; nothing is looked up for others, but what is known is told."""

@@ -52,6 +52,7 @@ class PreparedCluster:
         limiter: Bounds the rate of calls; None when unlimited.
         measures: The balancer wants to know how long answers take.
         takes_reports: The balancer wants to see the load reports in answers.
+        awaited: DNS names that have to be answered before the cluster has endpoints; empty for most, and later.
         doubt: Is told of addresses that could not be connected to, where names were looked up for them; else None.
         checks: Active health checks; None where none are asked for.
     """
@@ -70,6 +71,7 @@ class PreparedCluster:
         "_subsets",
         "_window",
         "assignment",
+        "awaited",
         "beyond",
         "checks",
         "cluster",
@@ -88,6 +90,7 @@ class PreparedCluster:
         self.state = state
         self.inherited = False
         self.doubt: Callable[[str], None] | None = None
+        self.awaited: tuple[str, ...] = ()
         self._original = cluster.discovery is Discovery.ORIGINAL_DST
         kind = cluster.load_balancer.kind
         self._subsets = cluster.load_balancer.subsets

@@ -19,7 +19,7 @@ from meshlib.dataplane.events import Observer
 from meshlib.dataplane.policies.hash_key import Maker, hash_key
 from meshlib.dataplane.prepared import Prepared
 from meshlib.dataplane.request import Request
-from meshlib.dataplane.router import refuse_unknown
+from meshlib.dataplane.router import refuse_awaited, refuse_unknown
 from meshlib.errors import NoCluster, Overflow
 from meshlib.model.cluster import cluster_name
 from meshlib.model.hosts import join_host_port
@@ -114,6 +114,7 @@ def begin(
     Raises:
         UnknownHost: Nobody knows it and the mesh is REGISTRY_ONLY.
         NoCluster: The rule's destination does not exist.
+        NotYet: Nothing is known yet of where the rule's destination is; ask again later.
     """
     host = prepared.tcp_host(target.host, target.port)
     way = select(host, target)
@@ -123,6 +124,8 @@ def begin(
         return None
     bound = prepared.bound(way.route, attempts)
     destination = bound.draw(rng)
+    if destination is not None and destination.cluster is not None and destination.cluster.awaited:
+        refuse_awaited(destination.cluster, request)
     call = Call(request, host_of(host, way), bound, destination, now, rng)
     if observer is not None:
         call.observe(observer.call_started(call, now))
@@ -166,6 +169,8 @@ def straight_to(
     cluster = prepared.cluster(cluster_name(service, target.port)) if service else None
     if cluster is None:
         return None
+    if cluster.awaited:
+        refuse_awaited(cluster, target.request)
     action = Forward((WeightedCluster(cluster.cluster.name),))
     route = Route("default", RouteMatch(), action)
     destination = Destination(action.clusters[0], route, action, cluster)

@@ -21,7 +21,7 @@ from meshlib.dataplane.policies.rate_limit import RateLimiter
 from meshlib.dataplane.policies.token_buckets import TokenBuckets
 from meshlib.dataplane.request import Request
 from meshlib.model.client_policy import RateLimit
-from meshlib.model.cluster import Cluster, Discovery
+from meshlib.model.cluster import Cluster
 from meshlib.model.policy import RetryPolicy
 from meshlib.model.route import Forward, Route, VirtualHost, WeightedCluster
 from meshlib.model.tcp import TcpHost
@@ -151,6 +151,8 @@ class Prepared:
                     assignment = snapshot.assignment(name)
                     if assignment is not cluster.assignment:
                         cluster.update(assignment, now, self._rng)
+                    if cluster.awaited:
+                        cluster.awaited = snapshot.awaited(name)
         return self
 
     def after_fork(self) -> None:
@@ -201,8 +203,9 @@ class Prepared:
     def _ready(self, cluster: Cluster) -> PreparedCluster:
         assignment = self.snapshot.assignment(cluster.name)
         ready = PreparedCluster(cluster, self.state.cluster(cluster.name), assignment, self._made_at, self._rng)
-        if cluster.discovery is Discovery.STRICT_DNS:
+        if cluster.discovery.by_name:
             ready.doubt = self.state.doubt
+            ready.awaited = self.snapshot.awaited(cluster.name)
         limit = cluster.client_policy.rate_limit
         if limit is not None:
             ready.limiter = RateLimiter(limit, cluster.service, self._buckets(limit))

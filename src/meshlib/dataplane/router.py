@@ -7,6 +7,7 @@ from functools import partial
 
 from meshlib.dataplane.bound_route import BoundRoute
 from meshlib.dataplane.call import Call, Injection
+from meshlib.dataplane.cluster import PreparedCluster
 from meshlib.dataplane.destination import Destination
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.path import may_change, normalize_path
@@ -16,12 +17,12 @@ from meshlib.dataplane.policies.hedge import Hedging
 from meshlib.dataplane.prepared import Prepared, PreparedHost
 from meshlib.dataplane.reply import abort_reply, direct_reply, fitted, redirect_reply
 from meshlib.dataplane.request import Request
-from meshlib.errors import NoCluster, NoRoute, UnknownHost
+from meshlib.errors import NoCluster, NoRoute, NotYet, UnknownHost
 from meshlib.model.client_policy import Hedge
 from meshlib.model.route import DirectResponse, Forward, Redirect
 from meshlib.model.snapshot import OutboundPolicy
 
-__all__ = ["begin", "copies", "refuse_unknown"]
+__all__ = ["begin", "copies", "refuse_awaited", "refuse_unknown"]
 
 
 def begin(
@@ -33,6 +34,7 @@ def begin(
         NoRoute: No rule of the host matched.
         UnknownHost: The host is unknown under REGISTRY_ONLY.
         NoCluster: The rule's destination does not exist, and the rule has no answer for that.
+        NotYet: Nothing is known yet of the host, or of where the rule's destination is; ask again later.
     """
     host = prepared.host_of(request)
     if host is None:
@@ -50,6 +52,8 @@ def begin(
         destination, cookies = _draw_by_key(bound, request, maker, rng)
     else:
         destination = bound.draw(rng)
+    if destination is not None and destination.cluster is not None and destination.cluster.awaited:
+        refuse_awaited(destination.cluster, request)
     if bound is not None and (request.is_grpc or request.extended):
         bound = bound.asked_by(request)
     call = Call(request, host.host, bound, destination, now, rng)
@@ -100,6 +104,15 @@ def copies(call: Call, now: float, rng: random.Random) -> list[Call]:
     for copy in made:
         copy.delay = call.delay  # an injected delay comes before the copies are made (Envoy)
     return made
+
+
+def refuse_awaited(cluster: PreparedCluster, request: Request) -> None:
+    """Leave it to the caller to wait for a cluster whose DNS names are looked up for the first time.
+
+    Raises:
+        NotYet: Always.
+    """
+    raise NotYet(request.host, request.port, cluster.cluster.name, cluster.awaited)
 
 
 def refuse_unknown(prepared: Prepared, request: Request) -> None:

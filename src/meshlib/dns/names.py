@@ -6,7 +6,8 @@
 - An answer that takes all addresses away must come twice, ``CONFIRM`` seconds apart, before it is believed.
 - Who could not connect to an address may doubt it: the name is asked about at once, though not twice in ``DOUBTS``
   seconds.
-- Order means nothing: servers rotate their answers, and the same addresses are no change.
+- Order means nothing to endpoints: servers rotate their answers, and the same addresses are no change. Who dials a
+  name itself goes by the order of the last answer (``latest``).
 
 Source: Envoy's ``STRICT_DNS`` (``respect_dns_ttl``, ``dns_failure_refresh_rate``); it believes empty answers at once.
 """
@@ -44,6 +45,7 @@ class _Known:
     refresh: float
     due: float
     values: tuple[Any, ...] | None = None
+    latest: tuple[Any, ...] = ()
     asked_at: float = -_NEVER
     answered_at: float | None = None
     emptied_at: float | None = None
@@ -58,20 +60,21 @@ class _Known:
 
 
 class Names:
-    """What names stand for. ``want``, ``doubt``, ``table`` and ``rows`` may be used from any thread.
+    """What names stand for. ``want``, ``doubt``, ``latest``, ``table`` and ``rows`` may be used from any thread.
 
     Args:
         rng: For jitter.
 
     Attributes:
-        table: Question -> what it stands for, of those that were ever answered; replaced at every change.
+        table: Question -> what it stands for, None where every look-up failed so far; names that wait for their first
+            answer are not in it. Replaced at every change.
     """
 
     def __init__(self, rng: random.Random | None = None) -> None:
         self._rng = rng if rng is not None else random.Random()  # noqa: S311 - not for secrets
         self._lock = threading.Lock()
         self._known: dict[Question, _Known] = {}
-        self.table: Mapping[Question, tuple[Any, ...]] = MappingProxyType({})
+        self.table: Mapping[Question, tuple[Any, ...] | None] = MappingProxyType({})
 
     # Who wants what -------------------------------------------------------------------------------------------------
 
@@ -98,20 +101,32 @@ class Names:
                 known.unwanted_at = now if known.unwanted_at is None else known.unwanted_at
 
     def doubt(self, address: str, now: float) -> bool:
-        """Somebody could not connect to it: ask again whose it is; whether anything is due sooner for it."""
+        """Nobody could connect to an address, or to a name itself: ask again; whether anything is due sooner for it."""
         sooner = False
         with self._lock:
-            for known in self._known.values():
-                named = known.values is not None and address in known.values
+            for question, known in self._known.items():
+                named = known.values is not None and (address == question.name or address in known.values)
                 if named and not known.under_way and now - known.asked_at >= DOUBTS and known.due > now:
                     known.due, sooner = now, True
         return sooner
+
+    def latest(self, question: Question) -> tuple[Any, ...]:
+        """What it stands for, in the order of the last answer; nothing while there was none."""
+        with self._lock:
+            known = self._known.get(question)
+            return known.latest if known is not None else ()
 
     @property
     def pending(self) -> bool:
         """Whether some name has neither been answered nor failed yet."""
         with self._lock:
             return any(not known.settled for known in self._known.values())
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the names whose last look-up failed; empty for nothing."""
+        with self._lock:
+            return "; ".join(known.error for known in self._known.values() if known.error)
 
     # Asking ---------------------------------------------------------------------------------------------------------
 
@@ -149,6 +164,7 @@ class Names:
             known.answered_at, known.emptied_at = now, None
             lasts = known.refresh if answer.ttl is None else max(answer.ttl, LEAST)
             known.due = now + lasts + self._rng.random() * min(_JITTER * lasts, _LATEST)
+            known.latest = values
             if known.values is not None and set(known.values) == set(values):
                 return False
             known.values = values
@@ -160,8 +176,11 @@ class Names:
         with self._lock:
             known = self._known.get(question)
             if known is not None:
+                first = not known.settled
                 known.under_way, known.error = False, error or "failed"
                 known.due = now + known.refresh * (1 + _JITTER * (2 * self._rng.random() - 1))
+                if first:
+                    self._tabulate()
 
     @staticmethod
     def _confirmed(known: _Known, now: float) -> bool:
@@ -170,7 +189,7 @@ class Names:
         return now - known.emptied_at >= CONFIRM
 
     def _tabulate(self) -> None:
-        found = {question: known.values for question, known in self._known.items() if known.values is not None}
+        found = {question: known.values for question, known in self._known.items() if known.settled}
         self.table = MappingProxyType(found)
 
     # Looking inside -------------------------------------------------------------------------------------------------

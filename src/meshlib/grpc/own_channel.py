@@ -40,7 +40,7 @@ class OwnWays:
         self.mesh, self.owns_mesh = as_mesh(mesh)
         self.service = service_of(target)
         self.aio = aio
-        self.services = RateLimitServices(self.mesh, Targets(TlsContexts()))
+        self.services = RateLimitServices(self.mesh, Targets(TlsContexts(), self.mesh.lookup))
 
     def begin(self, method: str, metadata: Metadata | None, timeout: float | None) -> Call | None:
         """Route an RPC; None for a host that the mesh does not know, whose RPCs are left alone.

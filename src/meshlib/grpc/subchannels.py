@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+from meshlib.model.hosts import is_ip, join_host_port
 from meshlib.model.policy import ConnectionPool
 
 __all__ = ["Key", "Subchannel", "Subchannels", "arguments", "dialled"]
@@ -28,6 +28,7 @@ class Key(NamedTuple):
         authority: What RPCs name as their service.
         security: TLS with the state of its files, or the caller's credentials; None for plaintext.
         options: Channel arguments.
+        addresses: What ``address``, a name, stood for when the channel was made; empty leaves that to grpcio.
     """
 
     address: str
@@ -35,6 +36,7 @@ class Key(NamedTuple):
     authority: str
     security: Any
     options: tuple[Option, ...]
+    addresses: tuple[str, ...] = ()
 
 
 class Subchannel:
@@ -148,6 +150,13 @@ class Subchannels:
         for each in retired:
             each.retire()
 
+    def replace(self, held: Subchannel) -> None:
+        """Whoever takes this way again gets a new channel."""
+        with self._lock:
+            if self._known.get(held.key) is held:
+                del self._known[held.key]
+        held.retire()
+
     def listing(self) -> list[Subchannel]:
         """All that are open, for status pages and tests."""
         with self._lock:
@@ -165,14 +174,14 @@ class Subchannels:
 
 
 def dialled(key: Key) -> str:
-    """The address as grpcio names it."""
+    """The address as grpcio names it; of several those of the first one's IP version, which it tries in turn."""
     if key.address.startswith("unix:"):
         return key.address
-    try:
-        version = ip_address(key.address).version
-    except ValueError:
+    addresses = key.addresses or (key.address,)
+    if not is_ip(addresses[0]):
         return f"dns:///{key.address}:{key.port}"
-    return f"ipv4:{key.address}:{key.port}" if version == 4 else f"ipv6:[{key.address}]:{key.port}"
+    alike = [each for each in addresses if (":" in each) is (":" in addresses[0])]
+    return f"{'ipv6' if ':' in addresses[0] else 'ipv4'}:{','.join(join_host_port(each, key.port) for each in alike)}"
 
 
 def arguments(pool: ConnectionPool, name: str, given: tuple[Option, ...]) -> tuple[Option, ...]:

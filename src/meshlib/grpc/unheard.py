@@ -1,6 +1,7 @@
-"""RPCs that cannot be routed yet: they wait for configuration, or a control plane's word, within their own time.
+"""RPCs that cannot be routed yet: they wait for configuration, a control plane or DNS, within their time.
 
-The configuration is waited for once in a mesh's life; a control plane's word where it is asked for hosts on demand.
+The configuration is waited for once in a mesh's life, a control plane's word where it is asked for hosts on demand, and
+the answer of DNS by the first to use a cluster of names.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ class UnheardCall(Call):
     """Stands for the call until its host is known; nobody is sent to by it, and nobody is told of it.
 
     Attributes:
-        asked: Whom the control plane was asked for; None where there is no configuration at all yet.
+        asked: What was asked for; None where there is no configuration at all yet.
     """
 
     __slots__ = ("asked",)

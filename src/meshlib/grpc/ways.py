@@ -33,7 +33,7 @@ from meshlib.transport.tls import TlsContexts
 __all__ = ["TAKES_REPORTS", "Ways"]
 
 _CHECKED_EVERY = 5.0
-"""Seconds after which the files of a cluster's TLS are looked at again."""
+"""Seconds after which the files of a cluster's TLS, or the addresses of its name, are looked at again."""
 
 
 TAKES_REPORTS = BalancerKind.CLIENT_SIDE_WEIGHTED_ROUND_ROBIN
@@ -95,7 +95,7 @@ class Ways:
         self._finalizer.atexit = False
         self._straight: BoundRoute | None = None
         self.opened: Callable[[Subchannel], None] | None = None
-        self.services = RateLimitServices(self.mesh, Targets(TlsContexts()))
+        self.services = RateLimitServices(self.mesh, Targets(TlsContexts(), self.mesh.lookup))
         self.mesh.follow(self)
 
     def pool(self) -> Subchannels:
@@ -185,6 +185,8 @@ class Ways:
         else:
             clusters = [each.cluster for route in host.routes for each in route.destinations]
         for cluster in dict.fromkeys(each for each in clusters if each is not None):
+            if cluster.awaited:
+                raise NotYet(service.host, service.port, cluster.cluster.name, cluster.awaited)
             for state in self._reached(cluster, now):
                 attempt = Attempt(0, state, cluster.cluster, now, None)
                 self._find(attempt, service.authority, self._ways.get(self.place(state)))
@@ -204,12 +206,15 @@ class Ways:
         cluster, tls = attempt.cluster, attempt.cluster.tls
         own = not is_plaintext(tls)
         known = stamp(tls) if own else ()
-        good_until = attempt.started + _CHECKED_EVERY if known else float("inf")
+        addresses = self._addresses(attempt)
+        good_until = attempt.started + _CHECKED_EVERY if known or addresses else float("inf")
         fits = before is not None and before.cluster is cluster and before.authority == authority
+        if before is not None and fits and _moved(before.subchannel.key, addresses):
+            self.pool().replace(before.subchannel)
         if before is not None and fits and before.stamp == known and not before.subchannel.retired:
             way = before._replace(good_until=good_until)
         else:
-            way = _Way(cluster, authority, self._hold(attempt, authority, own, known), known, good_until)
+            way = _Way(cluster, authority, self._hold(attempt, authority, known, addresses), known, good_until)
         attempt.state.carried = True
         self.tidy()
         self._ways[self.place(attempt.state)] = way
@@ -229,15 +234,23 @@ class Ways:
         """Run a watch."""
         raise NotImplementedError
 
-    def _hold(self, attempt: Attempt, authority: str, own: bool, known: tuple[tuple[str, int], ...]) -> Subchannel:
+    def _addresses(self, attempt: Attempt) -> tuple[str, ...]:
+        """What the name of a ``LOGICAL_DNS`` cluster stands for; empty for all others, and while nobody knows."""
+        logical = attempt.cluster.discovery is Discovery.LOGICAL_DNS
+        return self.mesh.lookup(attempt.endpoint.address) if logical else ()
+
+    def _hold(
+        self, attempt: Attempt, authority: str, known: tuple[tuple[str, int], ...], addresses: tuple[str, ...]
+    ) -> Subchannel:
         cluster, endpoint = attempt.cluster, attempt.endpoint
+        own = not is_plaintext(cluster.tls)
         name = checked_name(cluster.tls, self.service.host) if own else ""
         credentials = credentials_of(cluster.tls) if own else self._credentials
         security = (cluster.tls, known) if own else credentials
         if name and split_host(authority) != name:
             authority = name  # grpcio sends no RPC to a service of another name than the certificate is checked for
         options = (("grpc.default_authority", authority), *arguments(cluster.connection_pool, name, self._options))
-        key = Key(endpoint.address, endpoint.port or self.service.port, authority, security, options)
+        key = Key(endpoint.address, endpoint.port or self.service.port, authority, security, options, addresses)
         pool = self.pool()
         held = pool.hold(key, credentials)
         if held in self._held.each:
@@ -259,3 +272,12 @@ class Ways:
             route = Route("allow_any", RouteMatch(), action)
             self._straight = BoundRoute(route, (Destination(weighted, route, action, prepared),))
         return self._straight
+
+
+def _moved(key: Key, addresses: tuple[str, ...]) -> bool:
+    """Whether a name stands for none of the addresses any more that its channel knows.
+
+    One of them is enough to keep the channel: a connection is not given up because DNS gives another part of its
+    answer. Source: Envoy ``LOGICAL_DNS``.
+    """
+    return bool(key.addresses and addresses) and set(key.addresses).isdisjoint(addresses)

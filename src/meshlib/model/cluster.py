@@ -16,13 +16,22 @@ class Discovery(Enum):
     """Where the endpoints of a cluster come from.
 
     ``ENDPOINTS`` are known addresses; ``STRICT_DNS`` turns every address of every name into an endpoint;
-    ``LOGICAL_DNS`` resolves one name for each new connection; ``ORIGINAL_DST`` dials what the caller named.
+    ``LOGICAL_DNS`` is one endpoint, a name that each new connection is dialled by; ``ORIGINAL_DST`` dials what the
+    caller named.
     """
 
     ENDPOINTS = "ENDPOINTS"
     STRICT_DNS = "STRICT_DNS"
     LOGICAL_DNS = "LOGICAL_DNS"
     ORIGINAL_DST = "ORIGINAL_DST"
+
+    @property
+    def by_name(self) -> bool:
+        """Whether DNS says what the endpoints are, or how to reach them."""
+        return self in _BY_NAME
+
+
+_BY_NAME = frozenset({Discovery.STRICT_DNS, Discovery.LOGICAL_DNS})
 
 
 class Protocol(Enum):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Assignment, Locality, no_labels
@@ -18,7 +18,17 @@ from meshlib.model.informed import Informed, PolicyValue
 from meshlib.model.route import VirtualHost
 from meshlib.model.tcp import TcpHost
 
-__all__ = ["ANYONE", "EMPTY", "CertificateFiles", "Client", "OutboundPolicy", "PathNormalization", "Snapshot", "Source"]
+__all__ = [
+    "ANYONE",
+    "EMPTY",
+    "Awaiting",
+    "CertificateFiles",
+    "Client",
+    "OutboundPolicy",
+    "PathNormalization",
+    "Snapshot",
+    "Source",
+]
 
 
 class CertificateFiles(NamedTuple):
@@ -105,6 +115,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Awaiting(Protocol):
+    """A source that asks others before it knows its endpoints."""
+
+    def awaited(self, name: str) -> tuple[str, ...]:
+        """DNS names without which nothing is known yet of the endpoints of that cluster; empty once they are known."""
+        ...
+
+
 class Snapshot:
     """One state of the world as one client sees it.
 
@@ -163,6 +182,10 @@ class Snapshot:
     def assignment(self, name: str) -> Assignment:
         """The endpoints of the cluster of that name."""
         return self.source.assignment(name)
+
+    def awaited(self, name: str) -> tuple[str, ...]:
+        """See ``Awaiting.awaited``."""
+        return self.source.awaited(name) if isinstance(self.source, Awaiting) else ()
 
     def host_reasons(self, host: str, port: int) -> tuple[str, ...]:
         """See ``Informed.host_reasons``; nothing where the source knows nothing about itself."""

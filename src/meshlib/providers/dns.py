@@ -65,17 +65,19 @@ class DnsProvider:
 
     async def run(self, publish: Publish) -> None:
         """See ``Provider.run``."""
-        objects, version = Objects(self.name), 0
+        objects, version, told = Objects(self.name), 0, ""
 
         def settled(_: bool) -> None:
-            nonlocal version
-            if not self._want():
-                return  # some name has not been answered yet
-            if objects.put("entry", self._entry()) or not version:
+            nonlocal version, told
+            known, trouble = self._want(), self._names.trouble
+            if known and (objects.put("entry", self._entry()) or not version or (told and not trouble)):
                 version += 1
                 publish(objects.facts(str(version)))
-            else:
+            elif known and not trouble:
                 publish.alive()
+            if trouble:
+                publish.troubled(trouble)
+            told = trouble
 
         self._want()
         self._names.after_fork()
@@ -84,15 +86,15 @@ class DnsProvider:
     # Names ----------------------------------------------------------------------------------------------------------
 
     def _want(self) -> bool:
-        """Ask for every name that is needed by now; whether all that are needed have been answered."""
+        """Ask for every name that is needed by now; whether none is outstanding, and some were ever answered."""
         now, table = SYSTEM_CLOCK.now(), self._names.table
         questions = [Question(self._srv, "SRV")] if self._srv else self._of(self._hosts)
-        if self._srv and questions[0] in table:
+        if self._srv and table.get(questions[0]) is not None:
             questions += self._of(target.host for target in self._targets())
         fresh = [self._names.want(question, self._refresh, now) for question in questions]
         if any(fresh):
             self._resolving.wake()
-        return any(question in table for question in questions) and not self._names.pending
+        return any(table.get(question) is not None for question in questions) and not self._names.pending
 
     @staticmethod
     def _of(hosts: Any) -> list[Question]:
@@ -100,15 +102,15 @@ class DnsProvider:
 
     def _targets(self) -> list[Target]:
         """Those of the best priority that have any address, or may have one yet."""
-        found: Sequence[Target] = self._names.table.get(Question(self._srv, "SRV"), ())
+        found: Sequence[Target] = self._names.table.get(Question(self._srv, "SRV")) or ()
         for priority in sorted({target.priority for target in found}):
             level = [target for target in found if target.priority == priority]
-            if any(self._addresses(target.host) or Question(target.host) not in self._names.table for target in level):
+            if any(self._addresses(t.host) or self._names.table.get(Question(t.host)) is None for t in level):
                 return level
         return []
 
     def _addresses(self, host: str) -> Sequence[str]:
-        return (host,) if is_ip(host) else self._names.table.get(Question(host), ())
+        return (host,) if is_ip(host) else self._names.table.get(Question(host)) or ()
 
     # Objects --------------------------------------------------------------------------------------------------------
 

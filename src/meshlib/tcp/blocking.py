@@ -7,21 +7,21 @@ from time import monotonic
 
 from meshlib.model.policy import Tunnel
 from meshlib.tcp import tunnel
-from meshlib.tcp.connector import Connector, Plan, Wish
+from meshlib.tcp.connector import Connector, Opening, Plan
 from meshlib.tcp.sockets import watched
+from meshlib.transport.eyeballs import connect
 from meshlib.transport.proxy_header import header_of
 from meshlib.transport.sockets import tune
 
 __all__ = ["open_socket"]
 
 
-def open_socket(connector: Connector, wish: Wish) -> socket.socket:
+def open_socket(connector: Connector, opening: Opening) -> socket.socket:
     """A connected socket without a timeout.
 
     Raises:
         MeshError: What kept the connection from being made; an ``OSError`` too.
     """
-    opening = connector.begin(wish)
     while True:
         lease, limit = opening.lease(), 0.0
         try:
@@ -56,14 +56,14 @@ def _dial(plan: Plan) -> socket.socket:
 
 
 def _connect(plan: Plan) -> socket.socket:
-    if not plan.address.startswith("unix://"):
-        sock = socket.create_connection((plan.address, plan.port), plan.limit)
+    if not plan.addresses[0].startswith("unix://"):
+        sock = connect(plan.addresses, plan.port, plan.limit)
         tune(sock, plan.settings.tcp_keepalive)
         return sock
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(plan.limit)
-        sock.connect(plan.address[7:])
+        sock.connect(plan.addresses[0][7:])
     except BaseException:
         sock.close()
         raise

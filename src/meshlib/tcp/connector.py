@@ -14,8 +14,8 @@ from meshlib.dataplane.call import Call
 from meshlib.dataplane.connections import Target
 from meshlib.dataplane.events import Observer
 from meshlib.dataplane.prepared import Prepared
-from meshlib.errors import ConnectFailure, MeshError
-from meshlib.model.cluster import Discovery
+from meshlib.errors import ConnectFailure, MeshError, NotYet
+from meshlib.model.cluster import Cluster, Discovery
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.hosts import is_ip
 from meshlib.model.policy import ConnectionPool, Tunnel
@@ -36,6 +36,10 @@ class World(Protocol):
     clock: Clock
     rng: random.Random
     observer: Observer | None
+
+    def lookup(self, name: str) -> tuple[str, ...]:
+        """See ``Mesh.lookup``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Plan:
     """How one endpoint is dialled, in this order.
 
     Attributes:
-        address: IP address, name or ``unix:///path``.
+        addresses: IP addresses that are raced, a single name or a single ``unix:///path``.
         port: Port number.
         limit: Seconds for all of it.
         settings: Keepalive, PROXY header.
@@ -95,7 +99,7 @@ class Plan:
         around: TLS goes around the tunnel (the configuration's), not inside it (the caller's).
     """
 
-    address: str
+    addresses: tuple[str, ...]
     port: int
     limit: float
     settings: ConnectionPool = ConnectionPool()
@@ -126,6 +130,7 @@ class Connector:
         Raises:
             UnknownHost: Nobody knows the host, and the mesh is REGISTRY_ONLY.
             NoCluster: The rule's destination does not exist.
+            NotYet: See ``dataplane.connections.begin``.
         """
         world, target = self._world, wish.target
         prepared, now = world.prepared, world.clock.now()
@@ -136,11 +141,18 @@ class Connector:
                 found = connections.straight_to(prepared, target, now, world.rng, world.observer)
             if found is None:
                 found = connections.begin(prepared, target, now, world.rng, world.observer, wish.attempts)
+        except NotYet:
+            raise
         except MeshError as error:
             raise as_os_error(error) from None
         if found is None:
             return Opening(self, wish, None, None)
         return Opening(self, wish, found.call, found.way, host.address if host is not None else "")
+
+    def addresses(self, cluster: Cluster, address: str) -> tuple[str, ...]:
+        """What to dial for an endpoint; the name of a ``LOGICAL_DNS`` cluster is dialled as it was last answered."""
+        logical = cluster.discovery is Discovery.LOGICAL_DNS and not is_ip(address)
+        return (self._world.lookup(address) if logical else ()) or (address,)
 
     def close(self) -> None:
         """End every connection."""
@@ -189,7 +201,7 @@ class Opening:
             limit = ConnectionPool().connect_timeout
             tls = wish.tls
             return Plan(
-                lease.address,
+                (lease.address,),
                 lease.port,
                 _less(limit, wish.timeout),
                 tls=tls,
@@ -202,7 +214,7 @@ class Opening:
         if cluster.discovery is Discovery.ORIGINAL_DST and not port:
             port = wish.target.port
         return Plan(
-            lease.address,
+            self._connector.addresses(cluster, lease.address),
             port,
             _less(settings.connect_timeout, wish.timeout),
             settings,

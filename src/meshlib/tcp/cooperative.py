@@ -15,9 +15,10 @@ from anyio.streams.tls import TLSStream
 
 from meshlib.model.policy import Tunnel
 from meshlib.tcp import tunnel
-from meshlib.tcp.connector import Connector, Plan, Wish
+from meshlib.tcp.connector import Connector, Opening, Plan
 from meshlib.tcp.lease import Lease
 from meshlib.transport.cooperative import running_loop
+from meshlib.transport.eyeballs import race
 from meshlib.transport.proxy_header import header_of
 from meshlib.transport.sockets import tune
 
@@ -69,13 +70,12 @@ class MeshStream(ByteStream):
             _close_soon(self._loop, self._stream.aclose)
 
 
-async def open_stream(connector: Connector, wish: Wish) -> MeshStream:
+async def open_stream(connector: Connector, opening: Opening) -> MeshStream:
     """A connected byte stream.
 
     Raises:
         MeshError: What kept the connection from being made; an ``OSError`` too.
     """
-    opening = connector.begin(wish)
     while True:
         lease, limit = opening.lease(), 0.0
         try:
@@ -111,9 +111,10 @@ async def _dial(plan: Plan) -> ByteStream:
 
 
 async def _connect(plan: Plan) -> ByteStream:
-    if plan.address.startswith("unix://"):
-        return await anyio.connect_unix(plan.address[7:])
-    stream = await anyio.connect_tcp(plan.address, plan.port)
+    if plan.addresses[0].startswith("unix://"):
+        return await anyio.connect_unix(plan.addresses[0][7:])
+    port = plan.port
+    stream = await race(plan.addresses, lambda each: anyio.connect_tcp(each, port), anyio.aclose_forcefully)
     tune(stream.extra(SocketAttribute.raw_socket), plan.settings.tcp_keepalive)
     return stream
 

@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from meshlib import background
+from meshlib.errors import NotYet
 
 if TYPE_CHECKING:
     import socket
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.dataplane.events import Observer
     from meshlib.dataplane.prepared import Prepared
-    from meshlib.tcp.connector import Connector
+    from meshlib.tcp.connector import Connector, Opening, Wish
     from meshlib.tcp.cooperative import MeshStream
     from meshlib.tcp.lease import Lease
 
@@ -35,6 +36,12 @@ class OpensConnections:
         def wait_ready(self) -> None: ...
 
         async def await_ready(self) -> None: ...
+
+        def lookup(self, name: str) -> tuple[str, ...]: ...
+
+        def wait_known(self, asked: NotYet) -> None: ...
+
+        async def await_known(self, asked: NotYet) -> None: ...
 
     @property
     def connector(self) -> Connector:
@@ -85,8 +92,7 @@ class OpensConnections:
         from meshlib.tcp.connector import wish
 
         asked = wish(host, port, sni, tls, timeout, attempts)
-        self.wait_ready()
-        return open_socket(self.connector, asked)
+        return open_socket(self.connector, self._begun(asked))
 
     async def aopen_tcp(
         self,
@@ -104,19 +110,34 @@ class OpensConnections:
 
         asked = wish(host, port, sni, tls, timeout, attempts)
         await self.await_ready()
-        return await open_stream(self.connector, asked)
+        while True:
+            try:
+                opening = self.connector.begin(asked)
+                break
+            except NotYet as outstanding:
+                await self.await_known(outstanding)
+        return await open_stream(self.connector, opening)
 
     def pick(self, host: str, port: int, *, sni: str | None = None) -> Lease:
         """An endpoint for a connection of any protocol that you make yourself.
 
         Use it as ``with mesh.pick("db", 5432) as lease: connect(lease.address, lease.port)``: it counts until the block
         ends, and an ``OSError`` that leaves the block counts against the endpoint unless ``lease.connected()`` was
-        called before. Never waits once there is a configuration (``ready``, ``aready``).
+        called before. Waits for the first configuration and for the first answer of DNS about a name; ``ready`` or
+        ``aready``, with the host, spares it both.
 
         Raises:
             MeshError: As ``open_tcp``.
         """
         from meshlib.tcp.connector import wish
 
+        return self._begun(wish(host, port, sni)).lease()
+
+    def _begun(self, asked: Wish) -> Opening:
+        """The connection routed, once there is a configuration and it is known where to."""
         self.wait_ready()
-        return self.connector.begin(wish(host, port, sni)).lease()
+        while True:
+            try:
+                return self.connector.begin(asked)
+            except NotYet as outstanding:
+                self.wait_known(outstanding)

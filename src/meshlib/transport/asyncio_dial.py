@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from meshlib.transport.base import Target
+from meshlib.transport.eyeballs import DELAY, race
 from meshlib.transport.handshake import Sessions
 from meshlib.transport.proxy_header import header_of
 
 __all__ = ["dial"]
-
-_ATTEMPT_DELAY = 0.25
-"""Seconds before the next address of a name is tried beside the first (RFC 8305)."""
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 
@@ -29,36 +28,46 @@ async def dial(
     """
     tls: Any = sessions  # as asyncio takes it
     name = target.server_name if target.tls is not None else None
-    if target.settings.proxy_protocol:
-        return await _dial_with_header(target, loop, make, tls)
+    first, *others = target.addresses
+    if target.settings.proxy_protocol or others:
+        return await _dial_by_socket(target, [first, *others], loop, make, tls)
     if target.address.startswith("unix://"):
         return (await loop.create_unix_connection(make, target.address[7:], ssl=tls, server_hostname=name))[1]
-    ways = _eyeballs(target.address, loop)
-    made = await loop.create_connection(make, target.address, target.port, ssl=tls, server_hostname=name, **ways)
+    ways = _eyeballs(first, loop)
+    made = await loop.create_connection(make, first, target.port, ssl=tls, server_hostname=name, **ways)
     return made[1]
 
 
-async def _dial_with_header(
-    target: Target, loop: asyncio.AbstractEventLoop, make: Callable[[], ProtocolT], tls: Any
+async def _dial_by_socket(
+    target: Target,
+    addresses: Sequence[str],
+    loop: asyncio.AbstractEventLoop,
+    make: Callable[[], ProtocolT],
+    tls: Any,
 ) -> ProtocolT:
-    """The PROXY header goes out before TLS, so the socket is connected by itself."""
+    """The socket is connected by itself: addresses are raced, or the PROXY header goes out before TLS."""
     name = target.server_name if target.tls is not None else None
-    sock = await _connected(loop, target)
+    sock = await race(addresses, partial(_connected, loop, target.port), _close)
     try:
-        await loop.sock_sendall(sock, header_of(target.settings.proxy_protocol, sock))
+        if target.settings.proxy_protocol:
+            await loop.sock_sendall(sock, header_of(target.settings.proxy_protocol, sock))
         return (await loop.create_connection(make, sock=sock, ssl=tls, server_hostname=name))[1]
     except BaseException:
         sock.close()
         raise
 
 
-async def _connected(loop: asyncio.AbstractEventLoop, target: Target) -> socket.socket:
+async def _close(sock: socket.socket) -> None:
+    sock.close()
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, port: int, to: str) -> socket.socket:
     """A connected socket; the addresses of a name are tried one after the other."""
-    if target.address.startswith("unix://"):
-        ways: list[Any] = [(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", target.address[7:])]
+    if to.startswith("unix://"):
+        ways: list[Any] = [(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", to[7:])]
     else:
-        ways = await loop.getaddrinfo(target.address, target.port, type=socket.SOCK_STREAM)
-    problem = OSError(f"{target.address} has no address")
+        ways = await loop.getaddrinfo(to, port, type=socket.SOCK_STREAM)
+    problem = OSError(f"{to} has no address")
     for family, kind, protocol, _, address in ways:
         sock = socket.socket(family, kind, protocol)
         sock.setblocking(False)
@@ -84,4 +93,4 @@ def _eyeballs(address: str, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         except OSError:
             continue
         return {}
-    return {"happy_eyeballs_delay": _ATTEMPT_DELAY, "interleave": 1}
+    return {"happy_eyeballs_delay": DELAY, "interleave": 1}

@@ -45,6 +45,8 @@ class Target:
         settings: Connect timeout, idle time, limits.
         gate: Counts the connections of the cluster, where they are bounded, or who may wait for one; else None.
             Clusters with bounds of their own share no connections.
+        lookup: Tells the IP addresses that ``address``, a name, stands for now; None leaves that to the system. It says
+            nothing about which targets are equal: a connection is not given up because its name moved.
     """
 
     address: str
@@ -55,12 +57,18 @@ class Target:
     settings: ConnectionPool = ConnectionPool()
     http1_too: bool = False
     gate: Gate | None = None
+    lookup: Callable[[], tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         """Hash once; every request looks its pool up."""
         parts = (self.address, self.port, self.http2, self.tls, self.server_name, self.settings, self.http1_too)
         object.__setattr__(self, "_hash", hash(parts))
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What to dial, in this order; the name itself where nobody knows what it stands for."""
+        return (self.lookup() if self.lookup is not None else ()) or (self.address,)
 
     def __hash__(self) -> int:
         """As of all that is compared."""

@@ -7,6 +7,7 @@ from time import monotonic
 
 from meshlib.dataplane.outcome import Failure
 from meshlib.transport.base import Target, Timeouts, WireError
+from meshlib.transport.eyeballs import connect
 from meshlib.transport.handshake import Sessions, connect_failure
 from meshlib.transport.http1.idle import connect_limit
 from meshlib.transport.proxy_header import header_of
@@ -36,7 +37,7 @@ def dial(target: Target, timeouts: Timeouts, sessions: Sessions | None) -> socke
 
 def _connected(target: Target, limit: float) -> socket.socket:
     if not target.address.startswith("unix://"):
-        sock = socket.create_connection((target.address, target.port), limit)
+        sock = connect(target.addresses, target.port, limit)
         tune(sock, target.settings.tcp_keepalive)
         return sock
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

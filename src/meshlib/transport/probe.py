@@ -55,7 +55,8 @@ async def _connect(target: Target) -> tuple[Probe, str]:
     if target.address.startswith("unix://"):
         _, writer = await asyncio.open_unix_connection(target.address[7:], ssl=target.tls, server_hostname=name)
     else:
-        _, writer = await asyncio.open_connection(target.address, target.port, ssl=target.tls, server_hostname=name)
+        address = target.addresses[0]
+        _, writer = await asyncio.open_connection(address, target.port, ssl=target.tls, server_hostname=name)
     writer.transport.abort()
     return Probe.PASSED, "connected"
 

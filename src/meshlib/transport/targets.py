@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from meshlib.dataplane.call import Attempt, Call
 from meshlib.model.cluster import Cluster, Discovery, Protocol
 from meshlib.model.endpoint import Endpoint
+from meshlib.model.hosts import is_ip
 from meshlib.transport.base import Target
 from meshlib.transport.tls import TlsContexts
 
-__all__ = ["Targets"]
+__all__ = ["Lookup", "Targets"]
+
+Lookup = Callable[[str], tuple[str, ...]]
 
 
 class Targets:
-    """Remembers one target per cluster and endpoint, so that a request makes none."""
+    """Remembers one target per cluster and endpoint, so that a request makes none.
 
-    def __init__(self, contexts: TlsContexts) -> None:
+    Args:
+        contexts: TLS.
+        lookup: Tells the IP addresses that the name of a ``LOGICAL_DNS`` cluster stands for now, none while nobody
+            knows; without it the system is asked.
+    """
+
+    def __init__(self, contexts: TlsContexts, lookup: Lookup | None = None) -> None:
         self._contexts = contexts
+        self._lookup = lookup
 
     def get(self, call: Call, attempt: Attempt, caller_tls: ssl.SSLContext | None, *, http2: bool) -> Target:
         """Where ``attempt`` goes.
@@ -64,7 +76,8 @@ class Targets:
         name = "" if context is None else cluster.tls.sni or host
         longest = cluster.connection_pool.idle_timeout
         pool = replace(cluster.connection_pool, idle_timeout=idle if longest is None else min(idle, longest))
-        return Target(endpoint.address, port or endpoint.port, wants_http2, context, name, pool)
+        lookup = self._lookup_of(cluster, endpoint)
+        return Target(endpoint.address, port or endpoint.port, wants_http2, context, name, pool, lookup=lookup)
 
     def _make(
         self, cluster: Cluster, call: Call, attempt: Attempt, caller_tls: ssl.SSLContext | None, http2: bool
@@ -78,5 +91,10 @@ class Targets:
         if cluster.discovery is Discovery.ORIGINAL_DST and not port:
             port = call.request.port
         asks = wants_http2 and context is not None and cluster.protocol is Protocol.CALLER
-        settings = cluster.connection_pool
-        return Target(endpoint.address, port, wants_http2, context, server_name, settings, asks, attempt.gate)
+        settings, lookup = cluster.connection_pool, self._lookup_of(cluster, endpoint)
+        return Target(endpoint.address, port, wants_http2, context, server_name, settings, asks, attempt.gate, lookup)
+
+    def _lookup_of(self, cluster: Cluster, endpoint: Endpoint) -> Callable[[], tuple[str, ...]] | None:
+        if self._lookup is None or cluster.discovery is not Discovery.LOGICAL_DNS or is_ip(endpoint.address):
+            return None
+        return partial(self._lookup, endpoint.address)

@@ -61,14 +61,7 @@ class ServiceEntrySpec(Message):
     addresses: Annotated[list[str], Field(max_length=256)] = Field(default_factory=list)
     ports: Annotated[list[ServicePort], Field(max_length=256)] = Field(default_factory=list)
     location: Annotated[Location, numbered(*Location)] = Location.MESH_EXTERNAL
-    resolution: Annotated[
-        Resolution,
-        numbered(*Resolution),
-        Approximated(
-            "the system resolves the name for every connection, and all its addresses are raced",
-            (Resolution.DNS_ROUND_ROBIN,),
-        ),
-    ] = Resolution.NONE
+    resolution: Annotated[Resolution, numbered(*Resolution)] = Resolution.NONE
     endpoints: Annotated[list[WorkloadEntrySpec], Field(max_length=4096)] = Field(default_factory=list)
     workload_selector: LabelsSelector | None = None
     export_to: list[str] = Field(default_factory=list)

@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from meshlib.transport.base import Target
+from meshlib.transport.eyeballs import race
 from meshlib.transport.handshake import Sessions
 from meshlib.transport.http2.cooperative import CooperativeConnection, Shelving
 from meshlib.transport.http2.cooperative_pool import CooperativeHttp2Pool, Http1Pool
@@ -194,7 +195,11 @@ class TrioHttp2Pool(CooperativeHttp2Pool):
 async def _connected(target: Target) -> trio.abc.Stream:
     if target.address.startswith("unix://"):
         return await trio.open_unix_socket(target.address[7:])
-    stream = await trio.open_tcp_stream(target.address, target.port)
+
+    async def to(address: str) -> trio.SocketStream:
+        return await trio.open_tcp_stream(address, target.port)
+
+    stream = await race(target.addresses, to, trio.aclose_forcefully)
     tune(stream.socket, target.settings.tcp_keepalive)
     return stream
 

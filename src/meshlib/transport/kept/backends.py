@@ -14,6 +14,7 @@ import httpcore
 from meshlib.model.policy import ConnectionPool
 from meshlib.transport import sockets
 from meshlib.transport.base import Target, Timeouts, WireRequest
+from meshlib.transport.eyeballs import race
 from meshlib.transport.proxy_header import header_of
 
 __all__ = ["Ageing", "Bounded", "PinnedAsyncBackend", "PinnedBackend", "sending"]
@@ -85,12 +86,22 @@ class PinnedBackend(httpcore.NetworkBackend):
             stream = self._inner.connect_unix_socket(target.address[7:], timeout)
         else:
             options = sockets.socket_options(target.settings.tcp_keepalive)
-            stream = self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
+            stream = self._connect(timeout, local_address, options)
         if target.settings.proxy_protocol:
             stream.write(header_of(target.settings.proxy_protocol, stream.get_extra_info("socket")), timeout)
         if request is not None:
             request.has_connection()
         return _BoundedStream(stream, self._bounded, Ageing(target.settings))
+
+    def _connect(self, timeout: float | None, local_address: str | None, options: Any) -> httpcore.NetworkStream:
+        """To one address of the endpoint; several are tried in turn, since httpcore makes its own sockets."""
+        *others, last = self._target.addresses
+        for address in others:
+            try:
+                return self._inner.connect_tcp(address, self._target.port, timeout, local_address, options)
+            except httpcore.ConnectError:
+                continue
+        return self._inner.connect_tcp(last, self._target.port, timeout, local_address, options)
 
 
 class _BoundedStream(httpcore.NetworkStream):
@@ -145,7 +156,13 @@ class PinnedAsyncBackend(httpcore.AsyncNetworkBackend):
             stream = await self._inner.connect_unix_socket(target.address[7:], timeout)
         else:
             options = sockets.socket_options(target.settings.tcp_keepalive)
-            stream = await self._inner.connect_tcp(target.address, target.port, timeout, local_address, options)
+            port = target.port
+            stream = await race(
+                target.addresses,
+                lambda address: self._inner.connect_tcp(address, port, timeout, local_address, options),
+                lambda made: made.aclose(),
+                httpcore.ConnectError,
+            )
         if target.settings.proxy_protocol:
             await stream.write(header_of(target.settings.proxy_protocol, stream.get_extra_info("socket")), timeout)
         if request is not None:
