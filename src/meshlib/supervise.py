@@ -83,6 +83,8 @@ async def supervise(
             if feed.complete or feed.snapshot is not None or all(s.state != "starting" for s in states):
                 try:
                     publish(feed.publish())
+                    for judged in filter(None, (getattr(each, "judged", None) for each in providers)):
+                        judged(feed.problems)
                 except Exception:  # a defect here must not end the mesh: the last good snapshot stays
                     _LOG.exception("publishing the configuration failed; the last good one stays in force")
             await asyncio.sleep(min(max(_REST, _SHARE * (clock.now() - started)), _LONGEST_REST))

@@ -197,8 +197,9 @@ class Connection:
         parts = [part for part in url.path.split("/") if part]
         if (document := discovery(cluster, parts)) is not None:
             return await self._send(200, document)
-        of, namespace, name = self._find(parts)
-        if of.plural in server.forbidden:
+        status = len(parts) > 2 and parts[-1] == "status" and method in ("GET", "PATCH")
+        of, namespace, name = self._find(parts[:-1] if status else parts)
+        if of.plural in server.forbidden or (status and f"{of.plural}/status" in server.forbidden):
             raise Refused(403, "Forbidden", f'{of.plural} is forbidden: User "test" cannot list resource')
         if method == "POST":
             thing = {"apiVersion": f"{of.group}/{self.version}".lstrip("/"), "kind": of.kind, **json.loads(body)}
@@ -206,6 +207,15 @@ class Connection:
                 thing["metadata"]["namespace"] = namespace
             cluster.put(thing)
             return await self._send(201, cluster.get(of, namespace, thing["metadata"]["name"]))
+        if method == "PATCH":
+            if headers.get("content-type") != "application/merge-patch+json":
+                raise Refused(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
+            if not status:
+                raise Refused(
+                    405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
+                )
+            changed = cluster.patch_status(of, namespace, name, json.loads(body))
+            return await self._send(200, shaped(changed, of, self.version, self.accept))
         if method == "DELETE":
             return await self._send(200, cluster.delete(of.kind, name, namespace))
         selection = Selection(namespace, query.get("labelSelector", ""), query.get("fieldSelector", ""))

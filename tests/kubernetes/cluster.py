@@ -158,12 +158,33 @@ class Cluster:
         before = self.objects.setdefault(of.plural, {}).get(key)
         self.version += 1
         metadata["uid"] = before["metadata"]["uid"] if before else str(uuid.UUID(int=next(self._names)))
+        metadata["generation"] = 1 if before is None else before["metadata"]["generation"]
+        if before is not None and before.get("spec") != thing.get("spec"):
+            metadata["generation"] += 1
+        if before is not None and of in ISTIO_TYPES and before.get("status"):
+            thing["status"] = copy.deepcopy(before["status"])  # a subresource of its own
         metadata.setdefault("creationTimestamp", "2026-11-01T00:00:00Z")
         metadata["resourceVersion"] = str(self.version)
         metadata["managedFields"] = [{"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {}}}]
         self.objects[of.plural][key] = thing
         self._record(Change(self.version, of, before, thing))
         return str(self.version)
+
+    def patch_status(self, of: Type, namespace: str, name: str, patch: dict[str, Any]) -> dict[str, Any]:
+        """A merge patch of the status; of the metadata the resource version counts, as what must not have changed."""
+        before = self.get(of, namespace, name)
+        wanted = patch.get("metadata", {}).get("resourceVersion", before["metadata"]["resourceVersion"])
+        if wanted != before["metadata"]["resourceVersion"]:
+            raise Refused(
+                409, "Conflict", "the object has been modified; please apply your changes to the latest version"
+            )
+        self.version += 1
+        thing = copy.deepcopy(before)
+        thing["status"] = {**(before.get("status") or {}), **patch.get("status", {})}
+        thing["metadata"]["resourceVersion"] = str(self.version)
+        self.objects[of.plural][namespace if of.namespaced else "", name] = thing
+        self._record(Change(self.version, of, before, thing))
+        return thing
 
     def delete(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
         of = self.of_kind(kind)

@@ -17,8 +17,19 @@ def plural(kind):
     return re.sub(r"(?<![aeiou])y$", "ie", kind.lower()) + "s"
 
 
+def role_of(name):
+    (role,) = [each for each in MANIFESTS if each["kind"] == "ClusterRole" and each["metadata"]["name"] == name]
+    return role
+
+
+def test_the_role_for_reports_allows_the_status_of_configuration_and_nothing_else():
+    read, written = role_of("meshlib-status")["rules"]
+    assert set(read["apiGroups"]) == set(written["apiGroups"]) == set(GROUPS) - {"discovery.k8s.io"}
+    assert (read["verbs"], written["verbs"], written["resources"]) == (["get"], ["patch"], ["*/status"])
+
+
 def test_the_role_allows_lists_and_watches_of_all_that_is_read():
-    (role,) = [each for each in MANIFESTS if each["kind"] == "ClusterRole"]
+    role = role_of("meshlib")
     allowed = {(group, name) for rule in role["rules"] for group in rule["apiGroups"] for name in rule["resources"]}
     wanted = {("", each.plural) for each in CORE}
     wanted |= {(group, plural(kind)) for group, kinds in GROUPS.items() for kind in kinds}

@@ -73,13 +73,15 @@ class Provider(Protocol):
     except after ``ProviderError``; and so it is where it returns, for a watch that was closed politely is over all the
     same. What it published last stays in force all the while.
 
-    A class that needs nothing but calls may annotate ``publish`` as ``Callable[[Facts], None]``. Two attributes are
-    read where a provider has them:
+    A class that needs nothing but calls may annotate ``publish`` as ``Callable[[Facts], None]``. Three attributes are
+    used where a provider has them:
 
     - ``silence``: seconds after which a run without a sign of life (a publication, ``publish.alive()``) is broken off
       and started again, for a peer that vanished without a word. Absent or None: never.
     - ``empty_lease``: seconds for which an empty answer over a new connection is held at most, 60 when absent; 0
       believes it at once.
+    - ``judged(problems)``: called in the event loop of ``run`` after each publication of the mesh, with all that is
+      wrong with its objects, for a source that wants to tell those who wrote them.
     """
 
     name: str

@@ -13,6 +13,7 @@ from meshlib.clock import SYSTEM_CLOCK, Clock
 from meshlib.config.resources.kinds import KINDS
 from meshlib.config.resources.parts import Parts
 from meshlib.errors import ConfigError
+from meshlib.model.problem import Problem
 from meshlib.providers.base import Facts, Publish
 from meshlib.providers.kubernetes.collections import Collection, Scope
 from meshlib.providers.kubernetes.discovery import Discovery
@@ -20,6 +21,7 @@ from meshlib.providers.kubernetes.failures import RequestFailed
 from meshlib.providers.kubernetes.kubeconfig import find
 from meshlib.providers.kubernetes.reflector import Reflector
 from meshlib.providers.kubernetes.session import Session
+from meshlib.providers.kubernetes.status_reports import Reportable, StatusReports, findings_of
 from meshlib.providers.kubernetes.store import Store
 from meshlib.providers.kubernetes.tuning import DEFAULT, Tuning
 from meshlib.providers.kubernetes.watcher import Watcher
@@ -62,6 +64,8 @@ class KubernetesProvider:
         labels: Label selectors by kind, for example ``{"Pod": "tier=web"}``.
         kinds: Watch these kinds only. Without ``Pod`` endpoints have no labels of their own, so no subsets by them;
             without ``Node`` no region.
+        report_status: Write into the status of Istio's, the Gateway API's and our objects that this client refuses them
+            and why; needs leave to ``patch`` their ``status``. Off by default: nothing is ever written.
         mesh_config: Namespace and name of the ConfigMap with the mesh's settings, ``namespace/name``; ``""`` for none.
         strict: Refuse objects with unknown fields.
         tuning: Page size, patience, waits.
@@ -83,6 +87,7 @@ class KubernetesProvider:
         services: Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
         kinds: Iterable[str] | None = None,
+        report_status: bool = False,
         mesh_config: str = "istio-system/istio",
         strict: bool = False,
         tuning: Tuning = DEFAULT,
@@ -99,12 +104,21 @@ class KubernetesProvider:
         self._strict, self._tuning, self._clock = strict, tuning, clock
         self._rng = rng if rng is not None else random.Random()  # noqa: S311 - not for secrets
         self._watched: dict[Collection, tuple[Watcher, asyncio.Task[None]]] = {}
+        self._report_status, self._unsaid = report_status, ""
+        self._reports: StatusReports | None = None
 
     @property
     def silent_for(self) -> float | None:
         """Seconds since the collection that has been quiet longest was heard of; None before the first answer."""
         heard = [watcher.heard_at for watcher, _ in self._watched.values()]
         return self._clock.now() - min(heard) if heard else None
+
+    def judged(self, problems: Sequence[Problem]) -> None:
+        """What is wrong with the objects of the mesh now; see ``Provider``."""
+        if self._reports is not None:
+            stores = [watcher.reflector.store for watcher, _ in self._watched.values()]
+            stale = [Reportable(each.type, key) for each in stores for key in each.stale]
+            self._reports.judge(findings_of(problems, self.name, (each.type for each in stores)), stale)
 
     async def run(self, publish: Publish) -> None:
         """See ``Provider.run``."""
@@ -116,11 +130,21 @@ class KubernetesProvider:
                 tasks.create_task(self._discover(followed))
                 await followed.discovered.wait()
                 tasks.create_task(self._tell(followed))
+                if self._report_status:
+                    said = partial(self._said, followed)
+                    self._reports = StatusReports(session, self._tuning, self._rng, said)
+                    tasks.create_task(self._reports.run())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
         finally:
-            self._watched = {}
+            self._watched, self._reports, self._unsaid = {}, None, ""
             await session.aclose()
+
+    def _said(self, followed: _Followed, trouble: str) -> None:
+        """How writing a status went."""
+        if trouble != self._unsaid:
+            self._unsaid = trouble
+            followed.changed.set()
 
     # Collections ----------------------------------------------------------------------------------------------------
 
@@ -167,7 +191,7 @@ class KubernetesProvider:
             started = time.monotonic()
             reflectors = [watcher.reflector for watcher, _ in self._watched.values()]
             now = tuple((each.store, each.store.changes) for each in reflectors)
-            before, words = words, _troubles(reflectors)
+            before, words = words, "; ".join(each for each in (_troubles(reflectors), self._unsaid) if each)
             if (now != told or (before and not words)) and _may_tell(reflectors):
                 told = now
                 followed.publish(self._facts(reflectors))

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from meshlib.dataplane.outcome import Failure as Wire
@@ -35,6 +35,16 @@ _MOST = 64 * 1024 * 1024
 _LARGEST = 256 * 1024 * 1024
 """Bytes of a page."""
 _NOBODY = frozenset({Wire.CONNECT, Wire.CONNECT_TIMEOUT})
+
+
+class _Question(NamedTuple):
+    """What is asked of the server; a body is a merge patch."""
+
+    method: bytes
+    path: str
+    query: Mapping[str, str]
+    accept: str
+    body: bytes | None = None
 
 
 class Session:
@@ -79,8 +89,19 @@ class Session:
         Raises:
             RequestFailed: There was none, or not a good one.
         """
+        return await self._whole(_Question(b"GET", path, query or {}, accept))
+
+    async def merge(self, path: str, change: Mapping[str, Any]) -> None:
+        """Change an object by a JSON merge patch.
+
+        Raises:
+            RequestFailed: It was not taken; with status 409 where the object is not what it was.
+        """
+        await self._whole(_Question(b"PATCH", path, {}, "application/json", json.dumps(change).encode()))
+
+    async def _whole(self, question: _Question) -> Any:
         with _told():
-            response = await self._send(path, query or {}, accept, Timeouts(deadline=monotonic() + _PAGE))
+            response = await self._send(question, Timeouts(deadline=monotonic() + _PAGE))
             raw = await _whole(response)
         if response.status != 200:
             raise RequestFailed(_of_answer(response, raw))
@@ -98,7 +119,7 @@ class Session:
         """
         timeouts = Timeouts(deadline=monotonic() + _ANSWER)
         with _told():
-            response = await self._send(path, query, accept, timeouts)
+            response = await self._send(_Question(b"GET", path, query, accept), timeouts)
             if response.status != 200:
                 raise RequestFailed(_of_answer(response, await _whole(response)))
             timeouts.deadline = None
@@ -111,17 +132,17 @@ class Session:
         """Close all connections."""
         await self._pools.aclose()
 
-    async def _send(self, path: str, query: Mapping[str, str], accept: str, timeouts: Timeouts) -> WireResponse:
+    async def _send(self, question: _Question, timeouts: Timeouts) -> WireResponse:
         """The answer; after a 401 that of a second attempt, if there are other credentials by then."""
         if _stamps(self._access) != self._stamps:
             await self._anew(self._read)
         used = await self._credentials.current()
-        response = await self._once(path, query, accept, timeouts, used)
+        response = await self._once(question, timeouts, used)
         if response.status == 401:
             other = await self._credentials.current(used)
             if other != used:
                 await response.body.aclose()
-                response = await self._once(path, query, accept, timeouts, other)
+                response = await self._once(question, timeouts, other)
         return response
 
     async def _anew(self, read: Callable[[], None]) -> None:
@@ -131,23 +152,25 @@ class Session:
         except ConfigError as error:  # half of it is written yet
             raise RequestFailed(Failure(str(error))) from None
 
-    async def _once(
-        self, path: str, query: Mapping[str, str], accept: str, timeouts: Timeouts, shown: Credential
-    ) -> WireResponse:
+    async def _once(self, question: _Question, timeouts: Timeouts, shown: Credential) -> WireResponse:
         if shown.certificate != self._certificate:
             await self._anew(partial(self._dial, shown.certificate))
-        target = self._url.path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+        query = f"?{urlencode(question.query)}" if question.query else ""
+        target = self._url.path.rstrip("/") + question.path + query
         headers = [
             (b"Host", self._url.netloc.rpartition("@")[2].encode("ascii")),
             (b"User-Agent", b"meshlib"),
-            (b"Accept", accept.encode("ascii")),
+            (b"Accept", question.accept.encode("ascii")),
         ]
         headers += self._impersonation
+        if question.body is not None:
+            headers.append((b"Content-Type", b"application/merge-patch+json"))
+            headers.append((b"Content-Length", b"%d" % len(question.body)))
         if shown.authorization:
             headers.append((b"Authorization", shown.authorization.encode("latin-1", "replace")))
         scheme = self._url.scheme.encode("ascii")
         return await self._pools.send(
-            self._target, WireRequest(b"GET", target.encode(), scheme, headers, None, timeouts)
+            self._target, WireRequest(question.method, target.encode(), scheme, headers, question.body, timeouts)
         )
 
 

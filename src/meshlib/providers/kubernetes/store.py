@@ -7,6 +7,7 @@ from typing import Any
 
 from meshlib.providers.base import Facts
 from meshlib.providers.kubernetes.collections import ResourceType
+from meshlib.providers.kubernetes.conditions import is_stale
 from meshlib.providers.kubernetes.lean import lean
 from meshlib.providers.objects import Objects
 
@@ -59,13 +60,16 @@ class Store:
 
     Attributes:
         changes: Counts what changed, so that others see whether anything did.
+        stale: Objects whose status has a word of ours about an earlier generation.
     """
 
     def __init__(self, type: ResourceType, source: str, strict: bool = False, rename: str = "") -> None:
         self.type = type
         self.changes = 0
+        self.stale: set[Key] = set()
         self._objects = Objects(source, strict=strict)
         self._rename = rename
+        self._has_status = bool(type.group)
 
     def __len__(self) -> int:
         """How many objects there are, those that cannot be read included."""
@@ -78,6 +82,8 @@ class Store:
             ValueError: It has no name or resource version.
         """
         key, version = key_of(value), version_of(value)
+        if self._has_status:
+            (self.stale.add if is_stale(value) else self.stale.discard)(key)
         known = self._objects.version(key)
         if known != version and (listed or not _is_older(version, known)):
             self.changes += self._objects.put(key, self._plain(value), version)
@@ -96,11 +102,13 @@ class Store:
             ValueError: It has no name or resource version.
         """
         key = key_of(value)
+        self.stale.discard(key)
         if not _is_older(version_of(value), self._objects.version(key)):
             self.changes += self._objects.remove(key)
 
     def keep(self, keys: Collection[Key]) -> None:
         """There are no others than these."""
+        self.stale.intersection_update(keys)
         self.changes += self._objects.keep(keys)
 
     def facts(self) -> Facts:

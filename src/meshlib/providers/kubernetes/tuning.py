@@ -25,6 +25,7 @@ class Tuning:
         rediscover: Time between looks for kinds that were installed or removed.
         streaming: Ask for lists as streams (``sendInitialEvents``), lighter for servers since Kubernetes 1.32; a server
             that refuses is asked for lists as usual.
+        report: Wait before each write into an object's status, where that was asked for.
     """
 
     limit: int = 500
@@ -37,6 +38,7 @@ class Tuning:
     resync: float = 3600.0
     rediscover: float = 60.0
     streaming: bool = False
+    report: float = 10.0
 
 
 DEFAULT = Tuning()
