@@ -56,6 +56,15 @@ def test_a_share_of_errors_opens_it_only_with_enough_requests_in_the_window():
     assert (breaker.phase, breaker.why) == (Phase.OPEN, "2 errors in 4 requests within 10 s")
 
 
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_a_share_that_is_reached_exactly_opens_it_whatever_binary_fractions_make_of_it(percent):
+    settings, breaker = ErrorBreaker(error_rate=float(f"{percent / 100:.2f}"), min_requests=100), Breaker()
+    for number in range(100):
+        assert breaker.phase is Phase.CLOSED
+        breaker.record(settings, 0, number >= 100 - percent, 1.0)
+    assert breaker.phase is Phase.OPEN
+
+
 def test_it_refuses_for_open_for_then_lets_one_trial_through_whose_success_closes_it():
     breaker = opened()
     assert breaker.acquire(THREE, 9.9) is None

@@ -270,6 +270,18 @@ def test_a_retry_that_is_not_allowed_is_flagged_as_an_overflow():
     call.close(0.0)
 
 
+@pytest.mark.parametrize("percent", [1, 7, 14, 29, 57, 58, 100])
+def test_a_budget_of_n_percent_allows_n_retries_beside_a_hundred_requests(percent):
+    breaker = CircuitBreaker(retry_budget=RetryBudget(percent / 100, 0))
+    world = prepared(endpoints("10.0.0.1"), circuit_breaker=breaker)
+    calls = [begin(world) for _ in range(100)]
+    for call in calls:
+        call.next_attempt(0.0)
+    assert world.cluster(NAME).retry_limit(0.0) == percent
+    for call in calls:
+        call.close(0.0)
+
+
 def test_who_waits_for_a_connection_counts_once_for_the_budget():
     breaker = CircuitBreaker(max_connections=1, retry_budget=RetryBudget(0.5, 0))
     world = prepared(endpoints("10.0.0.1"), retry=RetryPolicy(1, frozenset({"5xx"})), circuit_breaker=breaker)

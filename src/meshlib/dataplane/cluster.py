@@ -34,6 +34,9 @@ RAW = frozenset({"tcp", "tls"})
 """Schemes of calls that are raw connections."""
 
 
+_ROUNDING = 1e-9
+"""Far less than one retry, and more than binary fractions err: 29 percent of 100 requests are 29."""
+
 Labels = tuple[tuple[str, str], ...]
 """What a route asks of endpoints: labels with their values."""
 
@@ -362,7 +365,7 @@ class PreparedCluster:
             return limits.max_retries
         if self._window is not None:
             requests = max(requests, self._window.count(now))
-        return max(budget.min_concurrency, int(budget.ratio * requests))
+        return max(budget.min_concurrency, int(budget.ratio * requests + _ROUNDING))
 
     def breaker_words(self, state: EndpointState | None, now: float) -> str:
         """Why the breaker of an endpoint, or of the whole cluster, refuses at ``now``; ``""`` when it does not."""

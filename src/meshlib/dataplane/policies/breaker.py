@@ -120,7 +120,7 @@ class Breaker:
             self._open(settings, now, f"{self._streak} errors in a row")
             return
         total, errors = self._window.total, self._window.errors
-        if settings.error_rate and total >= settings.min_requests and errors >= settings.error_rate * total:
+        if settings.error_rate and total >= settings.min_requests and errors / total >= settings.error_rate:
             self._open(settings, now, f"{errors} errors in {total} requests within {settings.window:g} s")
 
     def _open(self, settings: ErrorBreaker, now: float, why: str) -> None:
