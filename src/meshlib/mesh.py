@@ -459,6 +459,11 @@ class Mesh(OpensConnections):
                 self._blocking = self._blocking or BlockingPools()
         return self._blocking
 
+    def tend_connections(self) -> None:
+        """See to the connections of threads that rest; the background does, about once a second."""
+        if self._blocking is not None:
+            self._blocking.tend()
+
     @property
     def cooperative(self) -> CooperativeTransport:
         """Moves bytes for tasks; shared by all clients of this mesh."""

@@ -6,6 +6,7 @@ A mesh that is dropped without ``close`` is collected as any other object: what 
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -25,6 +26,11 @@ from meshlib.supervise import ProviderState, supervise
 
 __all__ = ["Kept", "Upkeep", "prepared_of"]
 
+_LOG = logging.getLogger("meshlib")
+
+_TENDED = 1.0
+"""Seconds between two looks at connections that rest."""
+
 Publish = Callable[[Snapshot | None], None]
 
 
@@ -32,6 +38,9 @@ class Kept(Protocol):
     """What is kept up: a mesh."""
 
     prepared: Prepared
+
+    def tend_connections(self) -> None:
+        """See ``BlockingTransport.tend``."""
 
 
 class Upkeep:
@@ -65,7 +74,7 @@ class Upkeep:
         beats: bool,
     ) -> None:
         known = providers, states, feed, clock, checks, lag if beats else None, resolving
-        run = partial(_run, weakref.WeakMethod(publish), *known)
+        run = partial(_run, weakref.WeakMethod(publish), weakref.ref(mesh), *known)
         running = background.shared.start(run)
         self._collected = weakref.finalize(mesh, background.shared.call_soon, partial(_end, running, lag))
         self._collected.atexit = False  # at exit the whole background ends
@@ -96,6 +105,7 @@ def prepared_of(mesh: weakref.ref[Kept]) -> Callable[[], Prepared]:
 
 async def _run(
     publish: weakref.WeakMethod[Publish],
+    mesh: weakref.ref[Kept],
     providers: Sequence[Provider],
     states: Sequence[ProviderState],
     feed: Feed,
@@ -112,8 +122,21 @@ async def _run(
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(supervise(providers, states, feed, published, clock, resolving))
         tasks.create_task(checks.run())
+        tasks.create_task(_tend(mesh))
         if lag is not None:
             tasks.create_task(lag.watch_process())
+
+
+async def _tend(mesh: weakref.ref[Kept]) -> None:
+    """Threads look after connections only while they call; event loops look after their own."""
+    while True:
+        await asyncio.sleep(_TENDED)
+        if (known := mesh()) is not None:
+            try:
+                known.tend_connections()
+            except Exception:  # the rest of the upkeep goes on
+                _LOG.exception("connections at rest could not be seen to")
+        del known
 
 
 def _end(running: Future[None], lag: LagMonitor) -> None:

@@ -261,6 +261,13 @@ class BlockingTransport(Protocol):
         """Nobody is to be sent there any more: close connections to these addresses and ports as they fall idle."""
         ...
 
+    def tend(self) -> None:
+        """See to connections that rest, of which no thread thinks: close those that are over, ask others (PING).
+
+        To be called about once a second, from any one thread; never waits for a peer.
+        """
+        ...
+
     def close(self) -> None:
         """Close every connection. Idempotent."""
         ...

@@ -21,6 +21,8 @@ class _Pool(Protocol):
 
     def retire(self) -> None: ...
 
+    def tend(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -47,6 +49,13 @@ class BlockingPools:
             pools = [self._pools.pop(key) for key in keys]
         for pool in pools:
             pool.retire()
+
+    def tend(self) -> None:
+        """See ``BlockingTransport.tend``."""
+        with self._lock:
+            pools = list(self._pools.values()) if self._born == generation() else []
+        for pool in pools:
+            pool.tend()
 
     def close(self) -> None:
         """See ``BlockingTransport.close``."""

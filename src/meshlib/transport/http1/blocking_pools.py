@@ -84,6 +84,11 @@ class BlockingEndpointPool:
         self._open.add(connection)
         return connection
 
+    def tend(self) -> None:
+        """See ``BlockingTransport.tend``."""
+        with self._lock:
+            self._idle.reap(monotonic())
+
     def retire(self) -> None:
         """Close connections as they fall idle."""
         with self._lock:

@@ -117,15 +117,14 @@ class Idle(Generic[ConnectionT]):
         return True
 
     def reap(self, now: float) -> float | None:
-        """Close those that rested too long; the moment of the next such closing, None when none is due ever."""
-        kept: deque[ConnectionT] = deque()
-        for connection in self._stack:
-            if connection.age.is_over(now):
+        """Close those that rested too long, or whose peers are gone; when the next is due, None when none is ever."""
+        resting, self._stack = self._stack, deque()
+        for connection in resting:
+            if connection.age.is_over(now) or not connection.is_quiet():
                 connection.abort()
             else:
-                kept.append(connection)
-        self._stack = kept
-        return min((c.age.rests_until for c in kept if c.age.rests_until is not None), default=None)
+                self._stack.append(connection)
+        return min((c.age.rests_until for c in self._stack if c.age.rests_until is not None), default=None)
 
     def clear(self) -> list[ConnectionT]:
         """Take all of them out, to be closed."""

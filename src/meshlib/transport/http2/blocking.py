@@ -115,11 +115,7 @@ class Connection:
     def open(self, request: WireRequest, headers: Headers) -> ThreadStream | None:
         """A stream for ``request``, whose headers are on the way; None when there is no room, or no peer any more."""
         with self.lock:
-            self._look()
-            now, session = monotonic(), self.session
-            is_done = self.age.is_spent(now) or session.is_closed_to_all
-            if not session.streams and (is_done or self.age.is_over(now)):
-                self.hang_up()
+            is_done, session = self._is_done(), self.session
             if is_done or not session.has_room:
                 self._pool.set_aside(self)
                 return None
@@ -128,6 +124,20 @@ class Connection:
             self.age.served += 1
             self._flush()
             return stream
+
+    def tend(self) -> None:
+        """Take in what came while nobody called, ask the peer whether it is there, and hang up when all is done."""
+        with self.lock:
+            self._is_done()
+
+    def _is_done(self) -> bool:
+        """Whether no exchange may begin any more; if none is under way, or it rested too long, it hangs up."""
+        self._look()
+        now = monotonic()
+        is_done = self.age.is_spent(now) or self.session.is_closed_to_all
+        if not self.session.streams and (is_done or self.age.is_over(now)):
+            self.hang_up()
+        return is_done
 
     def exchange(self, stream: ThreadStream, request: WireRequest) -> WireResponse:
         """Send the rest of ``request`` and return once the response's headers are there.
@@ -277,6 +287,7 @@ class Connection:
             return
         if not self._is_gone and not self._keepalive.act(monotonic()):
             self.session.fail(Failure.CLOSED, "the peer answered no PING")
+            self.hang_up()
         self._flush()
 
     def _hear(self, data: bytes) -> None:

@@ -148,6 +148,13 @@ class BlockingHttp2Pool:
         if self._http1 is not None:
             self._http1.retire()
 
+    def tend(self) -> None:
+        """See ``BlockingTransport.tend``."""
+        for connection in self._all():
+            connection.tend()
+        if self._http1 is not None:
+            self._http1.tend()
+
     def close(self) -> None:
         """Close every connection, those that carry exchanges included."""
         for connection in self._all():

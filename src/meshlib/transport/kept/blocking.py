@@ -62,6 +62,9 @@ class KeptPool:
         self._retired = True
         self._count(0)
 
+    def tend(self) -> None:
+        """Nothing: the pool sees to its connections with each request."""
+
     def close(self) -> None:
         """Close every connection."""
         self._pool.close()
