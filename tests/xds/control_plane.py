@@ -21,12 +21,14 @@ from typing import Any
 import grpc
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
+from envoy.service.secret.v3 import sds_pb2_grpc
 from google.protobuf import any_pb2, json_format
 
 PREFIX = "type.googleapis.com/envoy.config."
 CDS, EDS = f"{PREFIX}cluster.v3.Cluster", f"{PREFIX}endpoint.v3.ClusterLoadAssignment"
 LDS, RDS = f"{PREFIX}listener.v3.Listener", f"{PREFIX}route.v3.RouteConfiguration"
-ORDER = (CDS, EDS, LDS, RDS)
+SDS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+ORDER = (CDS, EDS, SDS, LDS, RDS)
 WHOLE = (CDS, LDS)
 OPTIONS = (
     ("grpc.so_reuseport", 1),
@@ -208,6 +210,16 @@ class Service(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         stream.outbox.put(None)
 
 
+class Secrets(sds_pb2_grpc.SecretDiscoveryServiceServicer):
+    """The same about secrets alone, as agents serve them."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def StreamSecrets(self, requests: Any, context: Any) -> Any:
+        return self.service.StreamAggregatedResources(requests, context)
+
+
 class Loads(lrs_pb2_grpc.LoadReportingServiceServicer):
     def __init__(self, state: State) -> None:
         self.state = state
@@ -309,7 +321,9 @@ def main() -> None:
         credentials = grpc.ssl_server_credentials([(key, chain)], *roots, require_client_auth=bool(roots))
     state = State()
     server = grpc.server(ThreadPoolExecutor(64), options=OPTIONS)
-    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(Service(state), server)
+    service = Service(state)
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(service, server)
+    sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(Secrets(service), server)
     lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(Loads(state), server)
     address = f"127.0.0.1:{port}"
     bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)

@@ -403,7 +403,7 @@ def tls(draw):
         "ecdh_curves": draw(some(st.just("P-256"), 1)),
     }
     if mode in (TlsMode.ISTIO_MUTUAL, TlsMode.AUTO):
-        return Tls(mode, **common)
+        return Tls(mode, verify_host=False, **common)
     credential = draw(st.sampled_from(["", "secret"]))
     verify = draw(st.booleans())
     files = mode is TlsMode.MUTUAL and not credential

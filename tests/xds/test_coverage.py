@@ -32,6 +32,7 @@ NOT_ON_THE_WIRE = {
     "it belongs to the route": {"LoadBalancer.hash_keys"},
     "it follows from the caller": {"LocalityEndpoints.callers", "LocalityEndpoints.near"},
     "the profile says it": {"HeaderMatch.joined"},
+    "control planes send it, and we are none": {"Tls.material"},
     "it concerns raw connections": {"Cluster.tunnel", "VirtualHost.by_address"},
 }
 EXCUSED = set().union(*NOT_ON_THE_WIRE.values())

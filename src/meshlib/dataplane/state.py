@@ -267,6 +267,8 @@ class ClusterState:
         else:
             if state.left_at is not None:
                 state.left_at, state.warm_since = None, now
+            if state.endpoint.accepts_mtls is not endpoint.accepts_mtls:
+                state.target = None  # it is reached another way from now on
             state.endpoint = endpoint
         return state
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc
 
-from meshlib.model.policy import Tls, TlsMode
-from meshlib.transport.tls import TlsUnavailable
+from meshlib.model.policy import KeyMaterial, Tls, TlsMode
+from meshlib.transport.tls import TlsUnavailable, refuse_without_material
 
 __all__ = ["checked_name", "credentials_of", "is_plaintext", "stamp"]
 
@@ -29,7 +29,7 @@ def is_plaintext(tls: Tls) -> bool:
 
 
 def credentials_of(tls: Tls) -> Any:
-    """Channel credentials from the files that the configuration names.
+    """Channel credentials from the files that the configuration names, or from what was sent in their place.
 
     Raises:
         TlsUnavailable: A file is missing, or grpcio cannot do what is asked for.
@@ -37,12 +37,13 @@ def credentials_of(tls: Tls) -> Any:
     _refuse_beyond(tls)
     try:
         roots = Path(tls.ca_certificates).read_bytes() if tls.ca_certificates else None
-        mutual = tls.mode is TlsMode.MUTUAL and tls.client_certificate
+        mutual = tls.mode is not TlsMode.SIMPLE and tls.client_certificate
         chain = Path(tls.client_certificate).read_bytes() if mutual else None
         key = Path(tls.private_key).read_bytes() if mutual else None
     except OSError as error:
         raise TlsUnavailable(f"tls mode {tls.mode.value}: {error}") from error
-    return grpc.ssl_channel_credentials(roots, key, chain)
+    sent = tls.material or KeyMaterial()
+    return grpc.ssl_channel_credentials(sent.roots or roots, sent.private_key or key, sent.certificate or chain)
 
 
 def checked_name(tls: Tls, host: str) -> str:
@@ -78,13 +79,10 @@ def _changed_at(file: str) -> int:
 
 
 def _refuse_beyond(tls: Tls) -> None:
-    if tls.mode is TlsMode.ISTIO_MUTUAL:
-        raise TlsUnavailable("tls mode ISTIO_MUTUAL needs a mesh identity, and this process has none")
-    if tls.credential_name:
-        raise TlsUnavailable(f"credentialName {tls.credential_name!r} needs a Kubernetes secret source")
+    refuse_without_material(tls)
     beyond = {
         "insecureSkipVerify": not tls.verify,
-        "caCrl": bool(tls.ca_crl),
+        "caCrl": bool(tls.ca_crl or (tls.material is not None and tls.material.revoked)),
         "minProtocolVersion TLSV1_3": tls.min_version == "TLSV1_3",
         "cipherSuites": bool(tls.cipher_suites),
         "ecdhCurves": bool(tls.ecdh_curves),

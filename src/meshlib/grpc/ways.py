@@ -203,7 +203,7 @@ class Ways:
         self._held.release()
 
     def _find(self, attempt: Attempt, authority: str, before: _Way | None) -> _Way:
-        cluster, tls = attempt.cluster, attempt.cluster.tls
+        cluster, tls = attempt.cluster, attempt.cluster.tls.to(attempt.endpoint.accepts_mtls)
         own = not is_plaintext(tls)
         known = stamp(tls) if own else ()
         addresses = self._addresses(attempt)
@@ -243,10 +243,11 @@ class Ways:
         self, attempt: Attempt, authority: str, known: tuple[tuple[str, int], ...], addresses: tuple[str, ...]
     ) -> Subchannel:
         cluster, endpoint = attempt.cluster, attempt.endpoint
-        own = not is_plaintext(cluster.tls)
-        name = checked_name(cluster.tls, self.service.host) if own else ""
-        credentials = credentials_of(cluster.tls) if own else self._credentials
-        security = (cluster.tls, known) if own else credentials
+        tls = cluster.tls.to(endpoint.accepts_mtls)
+        own = not is_plaintext(tls)
+        name = checked_name(tls, self.service.host) if own else ""
+        credentials = credentials_of(tls) if own else self._credentials
+        security = (tls, known) if own else credentials
         if name and split_host(authority) != name:
             authority = name  # grpcio sends no RPC to a service of another name than the certificate is checked for
         options = (("grpc.default_authority", authority), *arguments(cluster.connection_pool, name, self._options))

@@ -207,7 +207,8 @@ class Opening:
                 tls=tls,
                 server_name=name if tls is not None else None,
             )
-        settings, own = cluster.connection_pool, self._connector.contexts.get(cluster.tls, raw=True)
+        spoken = cluster.tls.to(lease.endpoint.accepts_mtls)
+        settings, own = cluster.connection_pool, self._connector.contexts.get(spoken, raw=True)
         if own is not None and wish.tls is not None:
             raise TlsUnavailable(f"cluster {cluster.name} has TLS by its configuration: leave the caller's own out")
         port = lease.port

@@ -47,6 +47,7 @@ class Target:
             Clusters with bounds of their own share no connections.
         lookup: Tells the IP addresses that ``address``, a name, stands for now; None leaves that to the system. It says
             nothing about which targets are equal: a connection is not given up because its name moved.
+        mesh: It is mutual TLS of the mesh, which sidecars tell from an application's own by Istio's words (ALPN).
     """
 
     address: str
@@ -58,11 +59,13 @@ class Target:
     http1_too: bool = False
     gate: Gate | None = None
     lookup: Callable[[], tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
+    mesh: bool = False
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         """Hash once; every request looks its pool up."""
-        parts = (self.address, self.port, self.http2, self.tls, self.server_name, self.settings, self.http1_too)
+        spoken = (self.http2, self.http1_too, self.mesh)
+        parts = (self.address, self.port, self.tls, self.server_name, self.settings, spoken)
         object.__setattr__(self, "_hash", hash(parts))
 
     @property

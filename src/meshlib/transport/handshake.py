@@ -75,7 +75,11 @@ def sessions_of(target: Target) -> Sessions | None:
     if target.tls is None:
         return None
     offered = ("h2", "http/1.1") if target.http1_too else ("h2",) if target.http2 else ("http/1.1",)
-    return Sessions(target.tls, offered)
+    return Sessions(target.tls, (*_ISTIO[target.http2], *offered) if target.mesh else offered)
+
+
+_ISTIO = {True: ("istio-h2", "istio"), False: ("istio-http/1.1", "istio")}
+"""What a sidecar offers before the protocol itself (Istio's ``alpn`` filter); the peer chooses the protocol itself."""
 
 
 _HUNG_UP = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)

@@ -11,6 +11,7 @@ from meshlib.dataplane.call import Attempt, Call
 from meshlib.model.cluster import Cluster, Discovery, Protocol
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.hosts import is_ip
+from meshlib.model.policy import TlsMode
 from meshlib.transport.base import Target
 from meshlib.transport.tls import TlsContexts
 
@@ -72,27 +73,31 @@ class Targets:
             TlsUnavailable: See ``TlsContexts.get``.
         """
         wants_http2 = cluster.protocol is Protocol.HTTP2 if http2 is None else http2
-        context = self._contexts.get(cluster.tls, http2=wants_http2)
+        tls = cluster.tls.to(endpoint.accepts_mtls)
+        context = self._contexts.get(tls, http2=wants_http2)
         name = "" if context is None else cluster.tls.sni or host
         longest = cluster.connection_pool.idle_timeout
         pool = replace(cluster.connection_pool, idle_timeout=idle if longest is None else min(idle, longest))
-        lookup = self._lookup_of(cluster, endpoint)
-        return Target(endpoint.address, port or endpoint.port, wants_http2, context, name, pool, lookup=lookup)
+        lookup, mesh = self._lookup_of(cluster, endpoint), tls.mode is TlsMode.ISTIO_MUTUAL
+        address = endpoint.address
+        return Target(address, port or endpoint.port, wants_http2, context, name, pool, lookup=lookup, mesh=mesh)
 
     def _make(
         self, cluster: Cluster, call: Call, attempt: Attempt, caller_tls: ssl.SSLContext | None, http2: bool
     ) -> Target:
         endpoint = attempt.endpoint
         wants_http2 = cluster.protocol is Protocol.HTTP2 or (cluster.protocol is Protocol.CALLER and http2)
-        own = self._contexts.get(cluster.tls, http2=wants_http2)
+        tls = cluster.tls.to(endpoint.accepts_mtls)
+        own = self._contexts.get(tls, http2=wants_http2)
         context = own or caller_tls
         server_name = "" if context is None else (cluster.tls.sni if own is not None else "") or call.request.host
         port = endpoint.port
         if cluster.discovery is Discovery.ORIGINAL_DST and not port:
             port = call.request.port
         asks = wants_http2 and context is not None and cluster.protocol is Protocol.CALLER
-        settings, lookup = cluster.connection_pool, self._lookup_of(cluster, endpoint)
-        return Target(endpoint.address, port, wants_http2, context, server_name, settings, asks, attempt.gate, lookup)
+        settings, gate, mesh = cluster.connection_pool, attempt.gate, tls.mode is TlsMode.ISTIO_MUTUAL
+        lookup = self._lookup_of(cluster, endpoint)
+        return Target(endpoint.address, port, wants_http2, context, server_name, settings, asks, gate, lookup, mesh)
 
     def _lookup_of(self, cluster: Cluster, endpoint: Endpoint) -> Callable[[], tuple[str, ...]] | None:
         if self._lookup is None or cluster.discovery is not Discovery.LOGICAL_DNS or is_ip(endpoint.address):

@@ -10,13 +10,32 @@ import ssl
 import threading
 from typing import Any
 
-from meshlib.model.policy import Tls, TlsMode
+from meshlib.key_files import load_certificate, load_revoked, load_roots
+from meshlib.model.policy import KeyMaterial, Tls, TlsMode
 
-__all__ = ["TlsContexts", "TlsUnavailable"]
+__all__ = ["TlsContexts", "TlsUnavailable", "refuse_without_material"]
 
 
 class TlsUnavailable(Exception):
     """The TLS that the configuration asks for cannot be set up; nothing is sent in plaintext instead."""
+
+
+_CONTEXTS = 1024
+"""Contexts remembered before the memory starts over: material that is renewed makes new ones for ever."""
+
+
+def refuse_without_material(tls: Tls) -> None:
+    """Nobody may be reached with less than what the configuration asks for.
+
+    Raises:
+        TlsUnavailable: The certificates are the mesh's own, or a secret's, and nobody sent them.
+    """
+    if tls.material is not None:
+        return
+    if tls.mode is TlsMode.ISTIO_MUTUAL:
+        raise TlsUnavailable("tls mode ISTIO_MUTUAL needs a mesh identity, and this process has none")
+    if tls.credential_name:
+        raise TlsUnavailable(f"credentialName {tls.credential_name!r} needs a Kubernetes secret source")
 
 
 class TlsContexts:
@@ -41,12 +60,11 @@ class TlsContexts:
             raise TlsUnavailable(tls.refused)
         if tls.mode in (TlsMode.DISABLE, TlsMode.AUTO):
             return None
-        if tls.mode is TlsMode.ISTIO_MUTUAL:
-            raise TlsUnavailable("tls mode ISTIO_MUTUAL needs a mesh identity, and this process has none")
-        if tls.credential_name:
-            raise TlsUnavailable(f"credentialName {tls.credential_name!r} needs a Kubernetes secret source")
+        refuse_without_material(tls)
         protocols = () if raw else ("h2",) if http2 else ("http/1.1",)
         with self._lock:
+            if len(self._contexts) >= _CONTEXTS:
+                self._contexts.clear()
             context = self._contexts.get((tls, protocols))
             if context is None:
                 context = self._contexts[tls, protocols] = _make(tls, protocols)
@@ -54,8 +72,9 @@ class TlsContexts:
 
 
 def _make(tls: Tls, protocols: tuple[str, ...]) -> ssl.SSLContext:
+    material = tls.material or KeyMaterial()
     try:
-        context = ssl.create_default_context(cafile=tls.ca_certificates or None)
+        context = _trusting(tls, material)
         if protocols:
             context.set_alpn_protocols(protocols)
         _bound(context, tls)
@@ -64,13 +83,26 @@ def _make(tls: Tls, protocols: tuple[str, ...]) -> ssl.SSLContext:
         else:
             context.check_hostname = tls.verify_host
             _expect(context, tls.subject_alt_names)
-        if tls.mode is TlsMode.MUTUAL and tls.client_certificate:
+        if material.certificate:
+            load_certificate(context, material.certificate, material.private_key)
+        elif tls.mode is not TlsMode.SIMPLE and tls.client_certificate:
             context.load_cert_chain(tls.client_certificate, tls.private_key)
         if tls.ca_crl:
             context.load_verify_locations(cafile=tls.ca_crl)
+        if material.revoked:
+            load_revoked(context, material.revoked)
+        if tls.ca_crl or material.revoked:
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     except (OSError, ssl.SSLError, ValueError) as error:
         raise TlsUnavailable(f"tls mode {tls.mode.value}: {error}") from error
+    return context
+
+
+def _trusting(tls: Tls, material: KeyMaterial) -> ssl.SSLContext:
+    if not material.roots:
+        return ssl.create_default_context(cafile=tls.ca_certificates or None)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    load_roots(context, material.roots)
     return context
 
 

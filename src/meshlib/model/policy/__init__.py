@@ -22,7 +22,7 @@ from meshlib.model.policy.load_balancer import (
 )
 from meshlib.model.policy.outlier_detection import FailurePercentage, OutlierDetection, SuccessRate
 from meshlib.model.policy.retries import RetryBudget, RetryPolicy
-from meshlib.model.policy.tls import Tls, TlsMode
+from meshlib.model.policy.tls import KeyMaterial, Tls, TlsMode
 
 __all__ = [
     "Abort",
@@ -34,6 +34,7 @@ __all__ = [
     "Fault",
     "HashKey",
     "Http2KeepAlive",
+    "KeyMaterial",
     "LoadBalancer",
     "LoadReports",
     "OutlierDetection",

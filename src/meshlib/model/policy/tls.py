@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-__all__ = ["Tls", "TlsMode"]
+__all__ = ["KeyMaterial", "Tls", "TlsMode"]
 
 
 class TlsMode(Enum):
@@ -19,6 +19,23 @@ class TlsMode(Enum):
     MUTUAL = "MUTUAL"
     ISTIO_MUTUAL = "ISTIO_MUTUAL"
     AUTO = "AUTO"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMaterial:
+    """What a control plane sent instead of naming files; all PEM, ``b""`` for what it did not send.
+
+    Attributes:
+        certificate: What is shown, the leaf first.
+        private_key: Its key; never printed.
+        roots: Who is trusted.
+        revoked: Lists of revoked certificates.
+    """
+
+    certificate: bytes = field(default=b"", repr=False)
+    private_key: bytes = field(default=b"", repr=False)
+    roots: bytes = field(default=b"", repr=False)
+    revoked: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +57,7 @@ class Tls:
         min_version: ``TLSV1_2`` or ``TLSV1_3``; empty means TLS 1.2.
         cipher_suites: OpenSSL names for TLS 1.2; empty means the library's.
         ecdh_curves: OpenSSL names; empty means the library's.
+        material: What stands in place of files, and of the mesh's own certificates; None without any.
         refused: Why nothing may be sent at all, where a sidecar would silently send plaintext; empty when usable.
     """
 
@@ -56,10 +74,26 @@ class Tls:
     min_version: str = ""
     cipher_suites: tuple[str, ...] = ()
     ecdh_curves: tuple[str, ...] = ()
+    material: KeyMaterial | None = None
     refused: str = ""
+
+    def to(self, accepts_mtls: bool) -> Tls:
+        """What is spoken with an endpoint: of automatic mutual TLS, what it accepts.
+
+        Without an identity automatic mutual TLS is plaintext. One that should have come and did not is refused, where
+        it is needed.
+        """
+        if self.mode is not TlsMode.AUTO:
+            return self
+        if not accepts_mtls:
+            return _PLAIN
+        return replace(self, mode=TlsMode.ISTIO_MUTUAL) if self.material is not None or self.refused else _PLAIN
 
     def towards(self, accepts_mtls: bool) -> TlsMode:
         """The mode towards an endpoint, by whether it accepts mutual TLS of the mesh; never ``AUTO``."""
         if self.mode is not TlsMode.AUTO:
             return self.mode
         return TlsMode.ISTIO_MUTUAL if accepts_mtls else TlsMode.DISABLE
+
+
+_PLAIN = Tls()

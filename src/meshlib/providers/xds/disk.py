@@ -57,20 +57,22 @@ class Disk:
         return found
 
     def pack(self, cache: Cache) -> bytes:
-        """The file's contents for what is good now."""
+        """The file's contents for what is good now; nothing with a private key is written down."""
         kept = discovery_pb2.DiscoveryResponse()
         kept.control_plane.identifier = self._owner
         for kind in Kind:
             for name, entry in cache.entries(kind).items():
-                if entry.value is not None:
+                if entry.value is not None and not entry.is_secret:
                     inner = any_pb2.Any(type_url=kind.url, value=entry.packed)
                     kept.resources.add().Pack(discovery_pb2.Resource(name=name, version=entry.version, resource=inner))
         return bytes(kept.SerializeToString())
 
     def save(self, contents: bytes) -> None:
-        """Replace the file; a failure is told and changes nothing."""
+        """Replace the file, which only its owner may read; a failure is told and changes nothing."""
         beside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
+            beside.unlink(missing_ok=True)
+            beside.touch(0o600, exist_ok=False)
             beside.write_bytes(contents)
             beside.replace(self.path)
         except OSError as error:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["XdsProvider"]
 
+_AGENT_SOCKET = "/var/run/secrets/workload-spiffe-uds/socket"
+"""Where Istio's injection puts the agent's socket for secrets."""
 _SAVE_AFTER = 2.0
 """Seconds for which changes are gathered before what is good is kept on disk."""
 
@@ -58,6 +60,8 @@ class XdsProvider:
         on_demand: Patterns (``*``, ``*.example.com``) of hosts that are asked for when they are called first; the first
             call waits for the answer. By default short names and those of the Kubernetes cluster: whoever asks for a
             host that a control plane does not know may have to wait for 15 seconds.
+        secrets: gRPC target of the agent that has the mesh's own certificate and roots (SDS), for clusters that name
+            it; ``""`` asks nobody. By default the socket of Istio's agent, where there is one.
         name: Shown in ``mesh.status()``.
         rng: For the pauses between streams.
 
@@ -77,6 +81,7 @@ class XdsProvider:
         keep_in: str | Path | None = None,
         keepalive: tuple[float, float] = (30.0, 10.0),
         on_demand: Iterable[str] | None = None,
+        secrets: str | None = None,
         name: str = "xds",
         rng: random.Random | None = None,
     ) -> None:
@@ -85,7 +90,10 @@ class XdsProvider:
         by_name = is_for_grpc(self.bootstrap.node) if everything is None else not everything
         rules = profile or (Profile.GRPC if by_name else Profile.HTTP)
         node = self._node = node_message(self.bootstrap.node)
-        self.client = Client(self.bootstrap, node, everything=not by_name, delta=delta, profile=rules, hold=hold)
+        agent = _agent() if secrets is None else secrets
+        self.client = Client(
+            self.bootstrap, node, everything=not by_name, delta=delta, profile=rules, hold=hold, agent=agent
+        )
         self._caller = client_of(self.bootstrap.node)
         self._keepalive = KeepAlive(*keepalive)
         self._rng = rng or random.Random()  # noqa: S311 - not for secrets
@@ -238,6 +246,10 @@ class XdsProvider:
 
     def _listener_name(self, target: str) -> str:
         return self.bootstrap.listener_name("", target)
+
+
+def _agent() -> str:
+    return f"unix://{_AGENT_SOCKET}" if Path(_AGENT_SOCKET).is_socket() else ""
 
 
 def _read(given: str | Path | Mapping[str, Any] | Bootstrap | None) -> Bootstrap:

@@ -58,6 +58,11 @@ class Entry:
     filters: HttpFilters = OPEN
 
     @property
+    def is_secret(self) -> bool:
+        """Whether a private key stands in it, so that its contents are nobody else's to see."""
+        return b"PRIVATE KEY" in self.packed
+
+    @property
     def settled(self) -> bool:
         """Whether there is a value, or word that there is none."""
         return self.value is not None or self.status is not Status.REQUESTED

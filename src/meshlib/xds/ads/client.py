@@ -15,17 +15,22 @@ from typing import Any
 
 from meshlib.xds.ads.cache import Cache
 from meshlib.xds.ads.delta import Delta
+from meshlib.xds.ads.keyed import secrets_of
 from meshlib.xds.ads.kinds import EVERYTHING, Kind, named
 from meshlib.xds.ads.session import Rules, Session
-from meshlib.xds.ads.sotw import StateOfTheWorld
+from meshlib.xds.ads.sotw import AgentSecrets, StateOfTheWorld
 from meshlib.xds.ads.warming import DEEPEST, Warming, World, clusters_of
-from meshlib.xds.bootstrap import Bootstrap, Server
+from meshlib.xds.bootstrap import Bootstrap, Credentials, Server
+from meshlib.xds.decode.clusters import DecodedCluster
 from meshlib.xds.decode.findings import InvalidResource, Profile
 from meshlib.xds.names import authority_of, canonical
 
 __all__ = ["Client", "Group", "Member"]
 
 Names = dict[Kind, set[str]]
+
+_AGENT = "#agent"
+"""Instead of an authority: who has the mesh's own secrets."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +83,7 @@ class Client:
         delta: Speak the incremental protocol.
         profile: Whose rules of validation hold.
         hold: See ``Rules.hold``.
+        agent: gRPC target of the agent that has the mesh's own secrets; ``""`` for none.
 
     Attributes:
         cache: What is known.
@@ -93,12 +99,14 @@ class Client:
         delta: bool = False,
         profile: Profile = Profile.HTTP,
         hold: float = 30.0,
+        agent: str = "",
     ) -> None:
         self.cache = Cache(profile)
         self._everything = everything
         self._roots: set[str] = set()
         self._restored = False
-        self._warming = Warming(self.cache, every_cluster=everything)
+        self._by_agent: frozenset[str] = frozenset()
+        self._warming = Warming(self.cache, every_cluster=everything, agent=bool(agent))
         kind = Delta if delta else StateOfTheWorld
 
         def member(server: Server, authority: str) -> Member:
@@ -112,6 +120,10 @@ class Client:
             name: Group(name, [member(server, name) for server in servers], on_reachability_only=always)
             for name, (servers, always) in lists.items()
         }
+        if agent:
+            session = AgentSecrets(self.cache, node, Rules.of((), hold))
+            self.groups[_AGENT] = Group(_AGENT, [Member(Server(agent, Credentials("insecure")), session)])
+        self._has_agent = bool(agent)
         self._wanted: Names = {}
         self._want(0.0)
 
@@ -127,18 +139,24 @@ class Client:
 
     def needs(self, group: Group) -> bool:
         """Whether anything of a group's authority is wanted."""
-        return any(authority_of(name) == group.authority for names in self._wanted.values() for name in names)
+        return any(self._asks(group, kind, name) for kind, names in self._wanted.items() for name in names)
 
     def lacks(self, group: Group) -> bool:
         """Whether something that is wanted of a group is not here."""
         for kind, names in self._wanted.items():
             for name in names:
-                if authority_of(name) != group.authority:
+                if not self._asks(group, kind, name):
                     continue
                 here = any(self.cache.with_values(kind)) if name == EVERYTHING else self.cache.has_value(kind, name)
                 if not here:
                     return True
         return False
+
+    def _asks(self, group: Group, kind: Kind, name: str) -> bool:
+        """Whether a name is a group's to tell of."""
+        if kind is Kind.SECRET and name in self._by_agent:
+            return group.authority == _AGENT
+        return authority_of(name) == group.authority
 
     def _want(self, now: float) -> None:
         wanted = self._names()
@@ -149,7 +167,7 @@ class Client:
             self.cache.retain(kind, names - {EVERYTHING}, everything=EVERYTHING in names)
         for group in self.groups.values():
             own = {
-                kind: frozenset(name for name in names if authority_of(name) == group.authority)
+                kind: frozenset(name for name in names if self._asks(group, kind, name))
                 for kind, names in wanted.items()
             }
             for member in group.members:
@@ -171,7 +189,14 @@ class Client:
             Kind.ROUTE: {canonical(name) for name in tables},
             Kind.CLUSTER: {canonical(name) for name in clusters},
             Kind.ENDPOINT: {canonical(name) for name in services},
+            Kind.SECRET: self._secrets([*known, *world.clusters.values()]),
         }
+
+    def _secrets(self, clusters: Iterable[DecodedCluster]) -> set[str]:
+        """What TLS is made of; names are the agent's where a cluster says so."""
+        named = [(each.secrets.by_agent, secrets_of(each, agent=self._has_agent)) for each in clusters]
+        self._by_agent = frozenset(name for by_agent, names in named if by_agent for name in names)
+        return {name for _, names in named for name in names}
 
     def _clusters(self, listeners: Iterable[Any]) -> set[str]:
         """The clusters that tables name, and the parts of aggregates."""

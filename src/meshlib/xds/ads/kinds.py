@@ -8,7 +8,16 @@ from typing import Any
 from meshlib.xds import decode
 from meshlib.xds.decode.filters import OPEN, HttpFilters
 from meshlib.xds.decode.findings import Decoded, InvalidResource, Profile
-from meshlib.xds.messages import any_pb2, cluster_pb2, discovery_pb2, endpoint_pb2, listener_pb2, message, route_pb2
+from meshlib.xds.messages import (
+    any_pb2,
+    cluster_pb2,
+    discovery_pb2,
+    endpoint_pb2,
+    listener_pb2,
+    message,
+    route_pb2,
+    secret_pb2,
+)
 
 __all__ = ["EVERYTHING", "Kind", "decoded", "named", "unwrapped"]
 
@@ -21,6 +30,7 @@ class Kind(Enum):
 
     CLUSTER = "envoy.config.cluster.v3.Cluster"
     ENDPOINT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
+    SECRET = "envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type
     LISTENER = "envoy.config.listener.v3.Listener"
     ROUTE = "envoy.config.route.v3.RouteConfiguration"
 
@@ -44,6 +54,7 @@ _BY_URL = {kind.url: kind for kind in Kind}
 _MESSAGES = {
     Kind.CLUSTER: cluster_pb2.Cluster,
     Kind.ENDPOINT: endpoint_pb2.ClusterLoadAssignment,
+    Kind.SECRET: secret_pb2.Secret,
     Kind.LISTENER: listener_pb2.Listener,
     Kind.ROUTE: route_pb2.RouteConfiguration,
 }
@@ -83,6 +94,8 @@ def decoded(kind: Kind, made: Any, profile: Profile, filters: HttpFilters = OPEN
         return decode.listener(made, profile)
     if kind is Kind.ROUTE:
         return decode.route_configuration(made, profile, filters)
+    if kind is Kind.SECRET:
+        return decode.secret(made, profile)
     if kind is Kind.CLUSTER:
         return decode.cluster(made, profile)
     return decode.load_assignment(made, profile)

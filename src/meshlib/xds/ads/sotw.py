@@ -13,7 +13,7 @@ from meshlib.xds.ads.session import Good, Refused, Session, error_detail
 from meshlib.xds.decode.findings import InvalidResource
 from meshlib.xds.messages import discovery_pb2
 
-__all__ = ["StateOfTheWorld"]
+__all__ = ["AgentSecrets", "StateOfTheWorld"]
 
 
 class StateOfTheWorld(Session):
@@ -118,3 +118,9 @@ class StateOfTheWorld(Session):
             return  # one of those that could not be read may be it
         for name in absent:
             self._gone(kind, name, now)
+
+
+class AgentSecrets(StateOfTheWorld):
+    """The same about secrets alone, with an agent on the machine (SDS)."""
+
+    METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"

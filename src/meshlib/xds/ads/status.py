@@ -31,7 +31,7 @@ def client_config(cache: Cache, node: Any, since: float) -> Any:
 
 def _write(made: Any, kind: Kind, entry: Entry, since: float) -> None:
     made.version_info, made.client_status = entry.version, entry.status.value
-    if entry.value is not None:
+    if entry.value is not None and not entry.is_secret:
         made.xds_config.type_url, made.xds_config.value = kind.url, entry.packed
         made.last_updated.FromMilliseconds(round((since + entry.updated) * 1000))
     if entry.error:

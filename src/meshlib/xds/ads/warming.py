@@ -1,8 +1,9 @@
 """What may be used of the cache: a change counts when all that it refers to is there, and what it replaces serves on.
 
-A cluster waits for its endpoints, a route table for its clusters, a listener for its table. Meanwhile their old ones
-stay, and so does a cluster that is gone while a table in force still names it. So the order in which a control plane
-tells things does not matter to requests. What does not come is waited for as long as it is not known to be missing.
+A cluster waits for its endpoints and secrets, a route table for its clusters, a listener for its table. Meanwhile their
+old ones stay, and so does a cluster that is gone while a table in force still names it. So the order in which a control
+plane tells things does not matter to requests. What does not come is waited for as long as it is not known to be
+missing.
 
 Source: Envoy's xDS protocol page (warming, make before break); gRFCs A31, A37, A74, A75.
 """
@@ -18,6 +19,7 @@ from meshlib.model.domains import RouteTable
 from meshlib.model.route import Forward
 from meshlib.xds import decode
 from meshlib.xds.ads.cache import Cache, Entry
+from meshlib.xds.ads.keyed import Keyed
 from meshlib.xds.ads.kinds import Kind, named
 from meshlib.xds.decode.clusters import DecodedCluster
 from meshlib.xds.decode.endpoints import Assigned
@@ -84,6 +86,7 @@ class Warming:
     Args:
         cache: What is known.
         every_cluster: All clusters are asked for, so that one that is not told does not exist.
+        agent: There is an agent to ask for secrets of the mesh's own.
         patience: Seconds for which a table may wait for a cluster that nobody has told of.
 
     Attributes:
@@ -91,13 +94,14 @@ class Warming:
         deadline: When ``advance`` will find something to do though nothing came; None for never.
     """
 
-    def __init__(self, cache: Cache, *, every_cluster: bool, patience: float = 15.0) -> None:
+    def __init__(self, cache: Cache, *, every_cluster: bool, agent: bool = False, patience: float = 15.0) -> None:
         self.world = World()
         self.deadline: float | None = None
         self._cache = cache
         self._every_cluster = every_cluster
         self._patience = patience
         self._waiting: set[str] = set()
+        self._keyed = Keyed(cache, agent=agent)
         self._tables: dict[str, tuple[Entry, bytes, Any, RouteTable]] = {}
 
     def advance(self, changes: Iterable[tuple[Kind, str]], now: float) -> World:
@@ -133,12 +137,16 @@ class Warming:
     def _clusters(self) -> dict[str, DecodedCluster]:
         before, found = self.world.clusters, {}
         for name, value in self._cache.with_values(Kind.CLUSTER):
-            if not value.service_name or self._cache.settled(Kind.ENDPOINT, value.service_name):
-                found[name] = value
+            lacking = [f"secret {each}" for each in self._keyed.lacking(value)]
+            if value.service_name and not self._cache.settled(Kind.ENDPOINT, value.service_name):
+                lacking.append(f"endpoints {value.service_name}")
+            if not lacking:
+                found[name] = self._keyed.with_secrets(name, value)
                 continue
-            self._waiting.add(f"endpoints {value.service_name}")
+            self._waiting.update(lacking)
             if name in before:
                 found[name] = before[name]
+        self._keyed.forget(before.keys() - found.keys())
         return self._aggregates(found)
 
     def _aggregates(self, found: dict[str, DecodedCluster]) -> dict[str, DecodedCluster]:

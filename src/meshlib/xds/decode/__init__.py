@@ -11,12 +11,14 @@ from meshlib.xds.decode.findings import Decoded, InvalidResource, Profile
 from meshlib.xds.decode.listeners import DecodedListener, Manager, listener
 from meshlib.xds.decode.rbac import decode_rbac
 from meshlib.xds.decode.routes import route_configuration
+from meshlib.xds.decode.secrets import DecodedSecret, secret
 
 __all__ = [
     "Assigned",
     "Decoded",
     "DecodedCluster",
     "DecodedListener",
+    "DecodedSecret",
     "HttpFilters",
     "InvalidResource",
     "Manager",
@@ -26,4 +28,5 @@ __all__ = [
     "listener",
     "load_assignment",
     "route_configuration",
+    "secret",
 ]

@@ -23,7 +23,7 @@ from meshlib.xds.decode.balancers import balancer
 from meshlib.xds.decode.endpoints import Assigned, assigned
 from meshlib.xds.decode.findings import Decoded, Findings, Place, Profile
 from meshlib.xds.decode.outlier import error_codes, outlier_detection
-from meshlib.xds.decode.tls import sockets
+from meshlib.xds.decode.tls import SecretNames, sockets
 from meshlib.xds.decode.values import metadata, optional_duration, optional_uint, read, unpack
 from meshlib.xds.messages import aggregate_pb2, cluster_pb2, http_protocol_options_pb2
 
@@ -77,6 +77,7 @@ class DecodedCluster:
         service_name: What to ask endpoint discovery for, ``""`` when there is nothing to ask.
         children: Of an aggregate, clusters to use in this order.
         reports_load: Its control plane wants to know how much is sent to it (LRS).
+        secrets: What its TLS is made of besides.
     """
 
     cluster: Cluster
@@ -84,6 +85,7 @@ class DecodedCluster:
     service_name: str = ""
     children: tuple[str, ...] = ()
     reports_load: bool = False
+    secrets: SecretNames = SecretNames()
 
 
 def cluster(resource: Any, profile: Profile = Profile.HTTP) -> Decoded[DecodedCluster]:
@@ -106,7 +108,7 @@ def _read(message: Any, at: Place) -> DecodedCluster:
     endpoints = _endpoints(message, at)
     children = _children(message, at)
     full = endpoints.overprovisioning if endpoints is not None else 1.4
-    tls, version = sockets(message, sni_name(service, port, subset), at)
+    tls, version, secrets = sockets(message, sni_name(service, port, subset), at)
     codes = error_codes(options, at)
     made = Cluster(
         message.name,
@@ -127,7 +129,7 @@ def _read(message: Any, at: Place) -> DecodedCluster:
         ours.get("external") is True,
         dns_refresh=_dns_refresh(message, at),
     )
-    return DecodedCluster(made, endpoints, _service_name(message, at), children, _reports_load(message, at))
+    return DecodedCluster(made, endpoints, _service_name(message, at), children, _reports_load(message, at), secrets)
 
 
 def _reports_load(message: Any, at: Place) -> bool:
@@ -265,9 +267,11 @@ def _ping(http2: Any, at: Place) -> Http2KeepAlive | None:
 
 
 def _named(tls: Tls, options: Any) -> Tls:
-    """Names that are taken from each request's host."""
-    if tls.mode not in (TlsMode.SIMPLE, TlsMode.MUTUAL):
-        return replace(tls, verify_host=True)
+    """Names that are taken from each request's host; a peer of the mesh is known by its identity."""
+    if tls.mode is TlsMode.DISABLE:
+        return tls
+    if tls.mode in (TlsMode.ISTIO_MUTUAL, TlsMode.AUTO):
+        return replace(tls, verify_host=False)
     return replace(tls, verify_host=options.upstream_http_protocol_options.auto_san_validation)
 
 

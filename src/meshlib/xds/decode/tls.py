@@ -1,7 +1,7 @@
 """TLS of a cluster off the wire.
 
 Certificates named by secret (``default``, ``ROOTCA``) or by a provider of the bootstrap are the mesh's own; a choice by
-endpoint metadata is automatic mutual TLS. Key material inside the message is not taken: this model names files.
+endpoint metadata is automatic mutual TLS. Secrets that are to be asked for are named, for whoever asks.
 
 Source: Envoy ``UpstreamTlsContext``; gRFC A29; Istio ``core/cluster_tls.go``.
 """
@@ -9,19 +9,49 @@ Source: Envoy ``UpstreamTlsContext``; gRFC A29; Istio ``core/cluster_tls.go``.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from meshlib.model.policy import Tls, TlsMode
+from meshlib.model.policy import KeyMaterial, Tls, TlsMode
 from meshlib.xds.decode.findings import Place
+from meshlib.xds.decode.secrets import certificate_of, names_of, roots_of
 from meshlib.xds.decode.values import unpack
 from meshlib.xds.messages import json_format, raw_buffer_pb2, tls_pb2, upstream_proxy_protocol_pb2
 
-__all__ = ["Socket", "sockets"]
+__all__ = ["AGENT", "SecretNames", "Socket", "sockets"]
 
-Socket = tuple[Tls, int]
-"""TLS, and the version of the PROXY protocol."""
+AGENT = "sds-grpc"
+"""What Istio calls its agent as a source of secrets."""
 
-PLAIN: Socket = (Tls(), 0)
+
+class SecretNames(NamedTuple):
+    """Secrets that a cluster's TLS is made of.
+
+    Attributes:
+        certificate: What is shown; ``""`` for nothing, or for what is known otherwise.
+        roots: Who is trusted.
+        by_agent: Istio's agent is to be asked, and not the control plane.
+    """
+
+    certificate: str = ""
+    roots: str = ""
+    by_agent: bool = False
+
+
+class Socket(NamedTuple):
+    """What is wrapped around a cluster's connections.
+
+    Attributes:
+        tls: As far as it is known.
+        proxy_protocol: Version of the PROXY protocol, 0 for none.
+        secrets: What belongs to ``tls`` besides.
+    """
+
+    tls: Tls
+    proxy_protocol: int = 0
+    secrets: SecretNames = SecretNames()
+
+
+PLAIN = Socket(Tls())
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 
 _KINDS = {
@@ -62,8 +92,8 @@ def sockets(cluster: Any, mesh_name: str, at: Place) -> Socket:
         place = at.field("transport_socket_matches")
         for number, each in enumerate(cluster.transport_socket_matches):
             if json_format.MessageToDict(each.match) == {"tlsMode": "istio"}:
-                tls, version = _socket(each.transport_socket, mesh_name, place.item(number))
-                return replace(tls, mode=TlsMode.AUTO), version
+                found = _socket(each.transport_socket, mesh_name, place.item(number))
+                return found._replace(tls=replace(found.tls, mode=TlsMode.AUTO))
         place.has_no_effect()
     if not cluster.HasField("transport_socket"):
         return PLAIN
@@ -73,14 +103,35 @@ def sockets(cluster: Any, mesh_name: str, at: Place) -> Socket:
 def _socket(socket: Any, mesh_name: str, at: Place) -> Socket:
     message = unpack(socket.typed_config, _KINDS, at)
     if isinstance(message, upstream_proxy_protocol_pb2.ProxyProtocolUpstreamTransport):
-        inner, _ = _socket(message.transport_socket, mesh_name, at.field("transport_socket"))
-        return inner, message.config.version + 1
+        inner = _socket(message.transport_socket, mesh_name, at.field("transport_socket"))
+        return inner._replace(proxy_protocol=message.config.version + 1)
     if isinstance(message, raw_buffer_pb2.RawBuffer):
         return PLAIN
     if message is None:
         at.error(f"socket {socket.typed_config.TypeName() or socket.name!r} is not known")
         return PLAIN
-    return _context(message, mesh_name, at), 0
+    return Socket(_context(message, mesh_name, at), 0, _secret_names(message.common_tls_context))
+
+
+def _secret_names(common: Any) -> SecretNames:
+    """What is to be asked for; a secret without a source would be the proxy's own."""
+    shown = next(iter(common.tls_certificate_sds_secret_configs), None)
+    trusted = common.validation_context_sds_secret_config
+    if common.WhichOneof("validation_context_type") == "combined_validation_context":
+        trusted = common.combined_validation_context.validation_context_sds_secret_config
+    sources = {name: _source(config) for name, config in (("shown", shown), ("trusted", trusted)) if config is not None}
+    certificate = shown.name if shown is not None and sources["shown"] else ""
+    roots = trusted.name if sources["trusted"] else ""
+    return SecretNames(certificate, roots, AGENT in sources.values())
+
+
+def _source(config: Any) -> str:
+    """Who is asked for a secret: ``ads``, the agent, or ``""`` for nobody that is known here."""
+    kind = config.sds_config.WhichOneof("config_source_specifier")
+    if kind in ("ads", "self"):
+        return "ads"
+    services = config.sds_config.api_config_source.grpc_services
+    return AGENT if any(each.envoy_grpc.cluster_name == AGENT for each in services) else ""
 
 
 def _context(context: Any, mesh_name: str, at: Place) -> Tls:
@@ -132,10 +183,10 @@ def _with_certificate(tls: Tls, common: Any, at: Place) -> Tls:
     if not common.tls_certificates:
         return tls
     given, place = common.tls_certificates[0], at.field("tls_certificates", 0)
-    if not given.certificate_chain.filename or not given.private_key.filename:
-        place.error("certificates that are not in files cannot be taken")
-    chain, key = given.certificate_chain.filename, given.private_key.filename
-    return replace(tls, mode=TlsMode.MUTUAL, client_certificate=chain, private_key=key)
+    found = certificate_of(given, place)
+    chain, key, _, _ = found.files
+    material = found.material if found.material.certificate else None
+    return replace(tls, mode=TlsMode.MUTUAL, client_certificate=chain, private_key=key, material=material)
 
 
 def _credential(secret: str) -> str:
@@ -168,25 +219,25 @@ def _validated(tls: Tls, context: Any, by_secret: bool, at: Place) -> Tls:
     at.only(context, _VALIDATION)
     if context.HasField("ca_certificate_provider_instance"):
         tls = replace(tls, mode=TlsMode.ISTIO_MUTUAL)
-    roots = context.trusted_ca.filename
-    if context.HasField("trusted_ca") and not roots:
-        at.field("trusted_ca").error("roots that are not in a file cannot be taken")
-    known = bool(roots) or by_secret or context.HasField("system_root_certs") or tls.mode is TlsMode.ISTIO_MUTUAL
+    found = roots_of(context, at)
+    roots, sent = found.files[2], found.material
+    known = (
+        bool(roots or sent.roots)
+        or by_secret
+        or context.HasField("system_root_certs")
+        or tls.mode is TlsMode.ISTIO_MUTUAL
+    )
     return replace(
         tls,
-        subject_alt_names=tuple(_names(context, at)),
+        material=_both(tls.material, sent),
+        subject_alt_names=tuple(names_of(context, at)),
         ca_certificates="" if roots == SYSTEM_ROOTS else roots,
         verify=known and not context.trust_chain_verification,
         ca_crl=context.crl.filename,
     )
 
 
-def _names(context: Any, at: Place) -> list[str]:
-    """Names are compared exactly; any other comparison refuses the cluster, for it would let other peers in."""
-    typed = [each.matcher for each in context.match_typed_subject_alt_names]
-    found = []
-    for number, matcher in enumerate(typed or context.match_subject_alt_names):
-        if matcher.WhichOneof("match_pattern") != "exact" or matcher.ignore_case:
-            at.field("match_subject_alt_names", number).error("only exact names can be compared")
-        found.append(matcher.exact)
-    return found
+def _both(shown: KeyMaterial | None, trusted: KeyMaterial) -> KeyMaterial | None:
+    if trusted == KeyMaterial():
+        return shown
+    return replace(shown or KeyMaterial(), roots=trusted.roots, revoked=trusted.revoked)
