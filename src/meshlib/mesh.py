@@ -240,7 +240,7 @@ class Mesh(OpensConnections):
                 self._log([problem for problem in problems if problem not in known])
                 self._told = problems
         with self._published:
-            self.is_ready = True
+            self.is_ready = self.is_ready or snapshot is not None
             self._published.notify_all()
         if snapshot is not None:
             self._retire()
@@ -293,18 +293,20 @@ class Mesh(OpensConnections):
         """Wait until a snapshot is in force and each of ``hosts`` (``name`` or ``name:port``) has an endpoint.
 
         Raises:
-            NotReady: That did not happen within ``timeout`` seconds (``ready_timeout`` by default).
+            NotReady: That did not happen within ``timeout`` seconds (``ready_timeout`` by default), or cannot happen
+                because every source failed for good.
         """
         if self._closed:
             raise NotReady("the mesh is closed")
         self.start()
         limit = self._ready_timeout if timeout is None else timeout
         with self._published:
-            if self._published.wait_for(lambda: self.is_ready and self._has_endpoints(hosts), limit):
+            self._published.wait_for(lambda: self._is_hopeless or (self.is_ready and self._has_endpoints(hosts)), limit)
+            if self.is_ready and self._has_endpoints(hosts):
                 return
         states = ", ".join(f"{s.name} {s.state} {s.error}".strip() for s in self._states) or "no source"
         what = f"endpoints for {', '.join(hosts)}" if hosts and self.is_ready else "configuration"
-        raise NotReady(f"no {what} within {limit:g} s ({states})")
+        raise NotReady(f"no {what}{'' if self._is_hopeless else f' within {limit:g} s'} ({states})")
 
     def wait_known(self, asked: NotYet, timeout: float | None = None) -> None:
         """Wait until a control plane, or DNS, has answered what was asked for a host; the first request to it does.
@@ -326,13 +328,17 @@ class Mesh(OpensConnections):
 
     def _knows(self, asked: NotYet) -> bool:
         if asked.cluster is not None:
-            cluster = self.prepared.cluster(asked.cluster)
-            return cluster is None or not cluster.awaited
+            return not self._is_awaited(asked.cluster)
         try:
             self.prepared.host(asked.host, asked.port)
         except NotYet:
             return False
         return True
+
+    def _is_awaited(self, name: str) -> bool:
+        """Whether DNS has not answered yet for some name of that cluster, or its answer is not in force yet."""
+        cluster = self.prepared.cluster(name)
+        return cluster is not None and bool(cluster.awaited)
 
     async def await_ready(self, timeout: float | None = None) -> None:
         """The cooperative form of ``wait_ready``."""
@@ -353,6 +359,10 @@ class Mesh(OpensConnections):
         """The IP addresses that a name of a DNS cluster in use stands for, as last answered; none before."""
         return self._lookups.latest(name)
 
+    @property
+    def _is_hopeless(self) -> bool:
+        return not self.is_ready and bool(self._states) and all(state.state == "failed" for state in self._states)
+
     def _has_endpoints(self, hosts: Sequence[str] | None) -> bool:
         return all(self._reachable(host) for host in hosts or ()) and not (hosts and self._lookups.names.pending)
 
@@ -366,7 +376,7 @@ class Mesh(OpensConnections):
             except NotYet:
                 continue
             if any(destination.endpoints for destination in decision.destinations):
-                return True
+                return not any(self._is_awaited(destination.cluster) for destination in decision.destinations)
         return False
 
     # Looking inside -------------------------------------------------------------------------------------------------

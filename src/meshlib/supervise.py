@@ -67,7 +67,11 @@ async def supervise(
     clock: Clock,
     resolving: Resolving | None = None,
 ) -> None:
-    """Run until cancelled; ``publish`` gets each new snapshot, and None when only problems or names' errors changed."""
+    """Run until cancelled; ``publish`` gets each new snapshot, and None when only problems, errors or states changed.
+
+    The first one is made once every provider has spoken or failed, and at least one has spoken: silence of all does not
+    mean that the mesh is empty, and every host to be let pass.
+    """
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         for number, provider in enumerate(providers):
@@ -80,13 +84,16 @@ async def supervise(
                 await asyncio.sleep(_SETTLE)
             changed.clear()
             started = clock.now()
-            if feed.complete or feed.snapshot is not None or all(s.state != "starting" for s in states):
+            spoken = feed.snapshot is not None or feed.complete
+            if spoken or (feed.begun and all(state.state != "starting" for state in states)):
                 try:
                     publish(feed.publish())
                     for judged in filter(None, (getattr(each, "judged", None) for each in providers)):
                         judged(feed.problems)
                 except Exception:  # a defect here must not end the mesh: the last good snapshot stays
                     _LOG.exception("publishing the configuration failed; the last good one stays in force")
+            else:
+                publish(None)
             await asyncio.sleep(min(max(_REST, _SHARE * (clock.now() - started)), _LONGEST_REST))
 
 

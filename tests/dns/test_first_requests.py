@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import grpc
 import pytest
+from click.testing import CliRunner
 
 import meshlib.grpc
 import meshlib.grpc.aio
 from meshlib import AsyncMeshClient, MeshClient, errors
+from meshlib.cli import commands
 from meshlib.testing import ManualClock
 from tests.dns.peers import peers
 from tests.dns.server import SERVFAIL, SILENT, DnsServer
@@ -168,3 +171,15 @@ def test_a_cluster_keeps_its_endpoints_until_the_names_that_replace_them_are_ans
             say(server, TWO, ttl=3600, name="new.test")
             until(lambda: addresses(mesh, cluster) == [TWO], 20.0)
             assert client.get(url).text == TWO
+
+
+def test_the_command_asks_the_servers_that_it_is_told(server, tmp_path, monkeypatch):
+    with peers(ONE) as (port, _):
+        say(server, ONE)
+        config = tmp_path / "svc.yaml"
+        config.write_text(json.dumps(entry(port)))
+        told = ["call", f"http://svc.test:{port}/", "--config", str(config)]
+        for arguments in ([*told, "--nameservers", server.address], told):
+            run = CliRunner().invoke(commands.meshlib, arguments)
+            assert (run.exit_code, run.output.strip()) == (0, ONE)
+            monkeypatch.setenv("MESHLIB_NAMESERVERS", server.address)

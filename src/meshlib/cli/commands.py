@@ -42,6 +42,12 @@ class _Source(_Text):
 def _mesh_options(function: F) -> F:
     """What every command that reads a configuration takes; each has an environment variable too."""
     for option in (
+        click.option(
+            "--nameservers",
+            default="",
+            envvar="MESHLIB_NAMESERVERS",
+            help="DNS servers for names: address:port,address. By default the system's.",
+        ),
         click.option("--strict", is_flag=True, envvar="MESHLIB_STRICT", help="Refuse unknown fields."),
         click.option("--labels", default="", envvar="MESHLIB_LABELS", help="The caller's labels, k=v,k=v."),
         click.option("--namespace", default="default", envvar="MESHLIB_NAMESPACE", help="The caller's namespace."),
@@ -96,13 +102,14 @@ def explain(
     namespace: str,
     labels: str,
     strict: bool,
+    nameservers: str,
     output: str,
 ) -> None:
     """Say where a request would go, and why. Nothing is sent.
 
     URL is http://, https://, or for a raw connection tcp://host:port or tls://host:port.
     """
-    with _mesh(paths, namespace, labels, strict) as mesh:
+    with _mesh(paths, namespace, labels, strict, nameservers) as mesh:
         decision = _usable(lambda: mesh.explain(method, url, _headers(headers), sni=sni))
         problems = mesh.problems
     if output == "json":
@@ -131,6 +138,7 @@ def call(
     namespace: str,
     labels: str,
     strict: bool,
+    nameservers: str,
 ) -> None:
     """Send a request through the mesh and print the answer, as curl does."""
     import httpx
@@ -138,7 +146,7 @@ def call(
     from meshlib.cli.attempts import Attempts
     from meshlib.client import MeshClient
 
-    with _mesh(paths, namespace, labels, strict) as mesh:
+    with _mesh(paths, namespace, labels, strict, nameservers) as mesh:
         _usable(mesh.wait_ready)
         show.problems(mesh.problems)
         if verbose:
@@ -162,9 +170,6 @@ def config() -> None:
 def _config_command(name: str, help_text: str) -> None:
     @config.command(name, help=help_text)
     @_mesh_options
-    @click.option(
-        "--nameservers", default="", envvar="MESHLIB_NAMESERVERS", help="DNS servers for names: address:port,address."
-    )
     @click.option("--live", is_flag=True, help="Wait for every source and DNS name first, and say how each is doing.")
     @click.option("--timeout", type=float, default=10.0, help="Seconds to wait at most.")
     @_output
@@ -181,8 +186,7 @@ def _config_command(name: str, help_text: str) -> None:
         from meshlib.cli import dump
         from meshlib.cli.live import settled
 
-        servers = [each for each in nameservers.split(",") if each] or None
-        with _mesh(paths, namespace, labels, strict, nameservers=servers) as mesh:
+        with _mesh(paths, namespace, labels, strict, nameservers) as mesh:
             _usable(lambda: mesh.ready(timeout=timeout))
             settling = settled(mesh, timeout) if live else {}
             rows = getattr(dump, name)(mesh.snapshot)
@@ -319,7 +323,7 @@ def demo(seconds: float, no_tty: bool, output: str) -> None:
     sys.exit(run(seconds, live=sys.stdout.isatty() and not no_tty and output == "text", as_json=output == "json"))
 
 
-def _mesh(paths: tuple[str, ...], namespace: str, labels: str, strict: bool, **options: Any) -> Any:
+def _mesh(paths: tuple[str, ...], namespace: str, labels: str, strict: bool, nameservers: str = "") -> Any:
     """A mesh that tells of its problems through the command alone: without a handler, logging would print them too."""
     from meshlib.mesh import Mesh
 
@@ -328,7 +332,8 @@ def _mesh(paths: tuple[str, ...], namespace: str, labels: str, strict: bool, **o
     if any(not equals for _, equals, _ in pairs):
         _stop(f"--labels {labels!r} is not of the form k=v,k=v")
     given = {key: value for key, _, value in pairs}
-    return _usable(lambda: Mesh(*paths, namespace=namespace, labels=given, strict=strict, **options))
+    servers = [each.strip() for each in nameservers.split(",") if each.strip()] or None
+    return _usable(lambda: Mesh(*paths, namespace=namespace, labels=given, strict=strict, nameservers=servers))
 
 
 def _headers(given: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -86,6 +86,11 @@ class Feed:
         return None not in self._merge.facts
 
     @property
+    def begun(self) -> bool:
+        """Whether any provider has said something."""
+        return any(facts is not None for facts in self._merge.facts)
+
+    @property
     def is_urgent(self) -> bool:
         """Whether what waits is about endpoints alone, as far as kinds tell; it need not wait for more."""
         return self._merge.waiting <= _URGENT and _same(self._given(), self._sources, 1)
