@@ -106,6 +106,7 @@ class Soak:
         self.mesh.close()
         report["connections"] = self.peers.open_after()
         self.peers.close()
+        tracemalloc.stop()
         report["ok"] = _is_clean(report)
         return report
 

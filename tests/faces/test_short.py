@@ -75,6 +75,7 @@ class Recorder:
                 connection.sendall(answer)
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # closing alone would leave a thread waiting in accept()
         self._listener.close()
 
     def last(self) -> bytes:

@@ -165,6 +165,7 @@ class Holding:
 
     def close(self):
         self.released.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self):

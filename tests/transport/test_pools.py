@@ -57,6 +57,7 @@ class Script:
             pass
 
     def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         for sock in self.sockets:
             sock.close()
