@@ -38,7 +38,7 @@ class BlockingCourse(Course):
 
     Attributes:
         reading: A thread takes a message, or has taken one that is not counted yet.
-        unread_end: The attempt that ended well meanwhile, or None.
+        unread_end: The attempt that ended meanwhile, or None.
     """
 
     def __init__(self, ways: Ways, sent: Sent, begin: Callable[[], Call], source: bytes | KeptMessages) -> None:
@@ -99,15 +99,15 @@ class BlockingCourse(Course):
     def _told(self, real: Any) -> None:
         """In the thread that brings grpcio's news.
 
-        Initial metadata of a failed attempt may be among those to come. The last message may be in the hands of a
-        reader who has not counted it yet: the end is then the reader's to tell.
+        Initial metadata of a failed attempt may be among those to come. A message may be in the hands of a reader who
+        has not counted it yet, and by which the RPC is committed: the end is then the reader's to tell.
         """
+        if self.reading:
+            self.unread_end = real
+            if self.reading:
+                return
         if real.code().value[0]:
             _aside.run(partial(self.over, real))
-        elif self.reading:
-            self.unread_end = real
-            if not self.reading:
-                self.over(real)
         else:
             self.over(real)
 

@@ -158,8 +158,7 @@ class _RunningCall(grpc.Call, grpc.Future):  # type: ignore[misc]
 
     def cancelled(self) -> bool:
         """Whether the caller has cancelled it."""
-        course = self._course
-        return course.cancelled and course.ended and course.error is not None
+        return self._course.given_up
 
     def running(self) -> bool:
         """Whether it is not over."""
@@ -198,6 +197,11 @@ class _RunningCall(grpc.Call, grpc.Future):  # type: ignore[misc]
     def traceback(self, timeout: float | None = None) -> Any:
         """Of the exception."""
         error = self.exception(timeout)
+        if error is not None and error.__traceback__ is None:
+            try:
+                raise error
+            except grpc.RpcError:
+                pass
         return error.__traceback__ if error is not None else None
 
     def _response(self) -> Any:
@@ -245,6 +249,8 @@ class StreamCall(_RunningCall):
                 raise StopIteration from None
             except BaseException:
                 course.reading = False
+                if course.unread_end is not None:
+                    course.over(course.unread_end)
                 raise
             counts = course.real is real and (course.committed or course.commit(real))
             if counts:
@@ -265,8 +271,9 @@ class StreamCall(_RunningCall):
         try:
             return self._deserialize(message)  # type: ignore[misc]  # asked by who calls
         except Exception as error:
-            self._course.cancel()
-            raise unreadable(self._course.call) from error
+            made = unreadable(self._course.call)
+            self._course.cancel(made)
+            raise made from error
 
 
 def read(deserialize: Callable[[bytes], Any] | None, message: bytes, call: Call) -> Any:

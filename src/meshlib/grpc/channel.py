@@ -12,6 +12,7 @@ from meshlib.dataplane.drivers.workers import Workers
 from meshlib.grpc import bare
 from meshlib.grpc.blocking_course import BlockingCourse
 from meshlib.grpc.connectivity import Connectivity
+from meshlib.grpc.failures import shut
 from meshlib.grpc.load_watch import LoadWatch
 from meshlib.grpc.methods import Deserializer, Serializer, StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshlib.grpc.subchannels import Key, Option, Subchannels, dialled
@@ -148,17 +149,18 @@ class MeshChannel(grpc.Channel):  # type: ignore[misc]
         )
 
     def close(self) -> None:
-        """Cancel futures and streams of this channel, and let go of the real channels.
+        """Cancel what is under way, and let go of the real channels.
 
-        A blocking call with one message each way that is under way in another thread runs to its end.
+        A blocking call with one message each way, in another thread, is cut off with the real channel; where another
+        mesh channel shares that, it runs to its end.
         """
         if self.closed:
             return
         self.closed = True
         self._connectivity.close()
         for course in list(self.running):
-            course.cancel()
-        self.ways.release()
+            course.cancel(shut(course.call))
+        self.ways.release(at_once=True)
         if self.ways.owns_mesh:
             self.ways.mesh.close()
 

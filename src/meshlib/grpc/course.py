@@ -10,6 +10,7 @@ lines, never across a wait nor while grpcio is called.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +31,11 @@ from meshlib.grpc.ways import Ways
 
 __all__ = ["Course"]
 
+_LOG = logging.getLogger("meshlib")
+
 _UNREADY = (NoHealthyUpstream, ConnectFailure)
+_OWN_STATUS = {Failure.BODY: 2, Failure.LOCAL: 13}
+"""Status of what this process could not do, as grpcio has it: UNKNOWN, INTERNAL."""
 _READY_AGAIN = 0.1
 """Seconds after which an RPC that waits for readiness is begun anew."""
 
@@ -51,7 +56,8 @@ class Course:
         committed: Something of an answer was given to the caller.
         ended: It is over: ``error`` says how, None for well.
         status: gRPC status of the end.
-        cancelled: By the caller.
+        cancelled: By the caller, or as ``reason`` says.
+        reason: What it ends with when it was cancelled for another reason than that the caller has asked for it.
     """
 
     weigh: Callable[[Any], int | None] = len
@@ -67,6 +73,7 @@ class Course:
         self.real: Any = None
         self.committed = self.ended = self.cancelled = False
         self.error: Any = None
+        self.reason: Any = None
         self.status = 0
         self._begin = begin
         self._subchannel: Subchannel | None = None
@@ -221,7 +228,7 @@ class Course:
             self._judged = real
             attempt, subchannel, self._subchannel = self.attempt, self._subchannel, None
         assert attempt is not None
-        outcome = self.end_of(real, attempt, self.clock.now())
+        outcome = self._blamed(self.end_of(real, attempt, self.clock.now()))
         if subchannel is not None:
             subchannel.leave()
         if self._late and outcome is not OK:
@@ -230,23 +237,35 @@ class Course:
             self.call.take_report(headers_of(self.trailing(real) or ()), self.clock.now())
         self._settle(attempt, outcome, "" if outcome is OK else self.words_of(real), real)
 
+    def _blamed(self, outcome: Outcome) -> Outcome:
+        """An RPC that ended because the caller's stream broke says nothing of the wire or the peer."""
+        source = self.source
+        if outcome is OK or self.cancelled or not isinstance(source, KeptMessages) or source.broken is None:
+            return outcome
+        return Outcome.of_failure(Failure.BODY, source.broken)
+
     def words_of(self, real: Any) -> str:
         """Details of an attempt that has ended."""
         return ""
 
-    def cancel(self) -> bool:
-        """The caller gives up; False when it was over already."""
+    def cancel(self, reason: Any = None) -> bool:
+        """The caller gives up, or it ends with ``reason``; False when it was over already."""
         with self.lock:
             if self.ended or self.cancelled:
                 return False
-            self.cancelled = True
+            self.cancelled, self.reason = True, reason
             real = self.real
         if real is not None:
             real.cancel()
             return True
         self.call.abandon(self.clock.now())
-        self.finish(stopped(self.call, aio=self.ways.aio), 1)
+        self._stopped()
         return True
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it is over because the caller asked for that."""
+        return self.cancelled and self.ended and self.error is not None and self.reason is None
 
     def abandon(self) -> None:
         """Nobody will ask any more."""
@@ -283,7 +302,10 @@ class Course:
         if isinstance(self.source, KeptMessages):
             self._let_go(self.source)
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # the caller's; the others are told all the same, and so is whoever waits
+                _LOG.exception("a callback of an RPC failed")
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
@@ -292,7 +314,7 @@ class Course:
         call, now = self.call, self.clock.now()
         if self.cancelled and outcome is not OK:
             call.abandon(now)
-            self.finish(stopped(call, aio=self.ways.aio), 1)
+            self._stopped()
             return
         if self.committed:
             call.close(now, None if outcome is OK else outcome)
@@ -310,6 +332,10 @@ class Course:
             call.close(now)
         self._conclude(outcome, words)
 
+    def _stopped(self) -> None:
+        error = self.reason or stopped(self.call, aio=self.ways.aio)
+        self.finish(error, error.code().value[0])
+
     def _conclude(self, outcome: Outcome, words: str) -> None:
         if outcome is OK:
             self.finish(None, 0)
@@ -321,8 +347,12 @@ class Course:
             return
         else:
             known: Any = cause if hasattr(cause, "code") else None
-            status = known.code().value[0] if known is not None else 14
+            status = known.code().value[0] if known is not None else _OWN_STATUS.get(outcome.failure, 14)
+            if outcome.failure is Failure.BODY:
+                words = known.details() if known is not None else "Exception iterating requests!"
             error = broken(call, outcome, status, words or str(cause or ""), aio=self.ways.aio)
+            if known is None:
+                error.__cause__ = cause
         self.finish(error, error.code().value[0] if hasattr(error, "code") else 13)
 
     def _injected(self, outcome: Outcome, words: str) -> Any:

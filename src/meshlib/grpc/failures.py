@@ -28,6 +28,7 @@ __all__ = [
     "broken",
     "noted",
     "peer_error",
+    "shut",
     "stopped",
     "translated",
     "unreadable",
@@ -196,6 +197,11 @@ def stopped(call: Call, *, aio: bool = False) -> Any:
     """The error of an RPC that the caller cancelled."""
     made = AioRpcFailure() if aio else RpcFailure()
     return _fill(made, 1, "Locally cancelled by application!", call)
+
+
+def shut(call: Call) -> Any:
+    """The error of an RPC whose channel was closed."""
+    return _fill(RpcFailure(), 1, "Channel closed!", call)
 
 
 def noted(error: Any, call: Call) -> Any:

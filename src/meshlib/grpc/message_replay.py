@@ -31,6 +31,7 @@ class KeptMessages:
         kept: The messages, from the first.
         gone: How many were given out before and are kept no longer.
         ended: The stream has come to its end.
+        broken: What the caller's iterator or serializer raised, or None.
     """
 
     def __init__(self, request: Request, memory: ReplayMemory, weigh: Callable[[Any], int | None] = len) -> None:
@@ -38,6 +39,7 @@ class KeptMessages:
         self.kept: list[bytes] = []
         self.gone = 0
         self.ended = False
+        self.broken: BaseException | None = None
         self._request = request
         self._memory = memory
         self._size = 0
@@ -124,7 +126,8 @@ class MessageReplay(KeptMessages):
             except StopIteration:
                 self.ended = True
                 raise
-            except BaseException:
+            except BaseException as error:
+                self.broken = error
                 self.release()
                 raise
             self.keep(message)

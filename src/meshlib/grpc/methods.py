@@ -22,7 +22,7 @@ from meshlib.grpc.unary import Sent, UnaryExchange
 from meshlib.grpc.unheard import UnheardCall
 from meshlib.grpc.ways import Ways
 
-__all__ = ["Deserializer", "Serializer", "StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary", "counted"]
+__all__ = ["Deserializer", "Serializer", "StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary", "counted", "given"]
 
 Serializer = Callable[[Any], bytes] | None
 Deserializer = Callable[[bytes], Any] | None
@@ -66,7 +66,7 @@ class _Method:
 
     def _content(self, request: Any) -> bytes:
         if self._serialize is None:
-            return request  # type: ignore[no-any-return]  # bytes, then
+            return given(request)
         try:
             return self._serialize(request)
         except Exception as error:
@@ -104,6 +104,17 @@ class _Method:
         course = BlockingCourse(self._ways, sent, lambda: pending.pop() if pending else begin(), replay)
         course.start(self._channel.running)
         return course
+
+
+def given(request: Any) -> bytes:
+    """A message of a method without a serializer.
+
+    Raises:
+        TypeError: It is no bytes.
+    """
+    if not isinstance(request, bytes):
+        raise TypeError(f"a message without a serializer has to be bytes, not {type(request).__name__}")
+    return request
 
 
 def counted(call: Call, size: int) -> None:
@@ -173,6 +184,7 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
                 if not sent.wait_for_ready or (left is not None and left <= 0):
                     raise
                 clock.sleep(0.1 if left is None else min(left, 0.1))
+                self._open()
                 timeout = None if ends is None else ends - clock.now()
 
     def _once(

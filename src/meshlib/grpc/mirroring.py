@@ -49,7 +49,8 @@ class _Copy(UnaryExchange):
         target, headers = call.head(attempt)
         sent, ways = self.sent, self.ways
         timeout = None if attempt.deadline is None else attempt.deadline - self._clock.now()
-        subchannel = ways.subchannel(attempt, authority_of(headers, ways.service.authority))
+        subchannel, pool = ways.subchannel(attempt, authority_of(headers, ways.service.authority)), ways.pool()
+        pool.keep(subchannel)  # nobody waits for the copy: closing the mesh channel does not end it
         request: Any = iter(self._messages) if sent.kind.startswith("stream") else self._messages[0]
         try:
             stub = subchannel.stub(sent.kind, target, sent.registered)
@@ -59,6 +60,7 @@ class _Copy(UnaryExchange):
             return b"".join(_all(rpc)), rpc
         finally:
             subchannel.leave()
+            pool.release(subchannel)
 
 
 def _all(rpc: Any) -> Iterator[bytes]:

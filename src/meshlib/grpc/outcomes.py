@@ -37,6 +37,7 @@ _TURNED_AWAY = "GOAWAY received"
 _MALFORMED = "Failed parsing HTTP/2"
 _TOO_LARGE = "message larger than max"
 _CHANNEL_CLOSED = "Channel closed!"
+_BAD_METADATA = "Invalid metadata"
 _GIVEN_UP = "Locally cancelled by application!"
 """Where the caller has not: ``grpc.aio`` cancels an RPC itself when it cannot write a message of a stream."""
 _UNCONNECTED = re.compile(
@@ -116,6 +117,8 @@ def _unanswered(status: int, words: str, endpoint: str, error: BaseException | N
         answer = Outcome.of_status(int(http.group(1)), grpc_status=status)
         answer.error = error
         return answer
+    if status == _INTERNAL and words == _BAD_METADATA:
+        return Outcome.of_failure(Failure.LOCAL, error, sent=False)
     if words in _OF_CALLER and status in (_UNKNOWN, _INTERNAL):
         return Outcome.of_failure(Failure.BODY, error)
     return None

@@ -21,6 +21,8 @@ _CONTENT_TYPE = (b"content-type", b"application/grpc")
 _PLAIN: Sequence[tuple[bytes, bytes]] = (_CONTENT_TYPE,)
 _OWN = frozenset({b"host", b"content-type", b"te", b"grpc-timeout", b"user-agent", b"content-length", b"grpc-encoding"})
 """Headers that gRPC writes by itself; none of them may be given as metadata."""
+_FOR_EVER = 1e8
+"""Seconds; grpcio takes longer timeouts for ones that have run out."""
 _SCHEMES = ("dns:///", "xds:///")
 
 
@@ -66,9 +68,14 @@ def request_of_rpc(
         service: Whom the channel is for.
         method: ``/package.Service/Method``.
         metadata: Of the call.
-        timeout: Seconds that the caller gives it, None for no end.
+        timeout: Seconds that the caller gives it, None for no end; three years are none.
         repeatable: One message, at hand: attempts may run side by side.
+
+    Raises:
+        TypeError: A value of the metadata is neither str nor bytes.
     """
+    if timeout is not None and timeout > _FOR_EVER:
+        timeout = None
     raw = [_CONTENT_TYPE, *headers_of(metadata)] if metadata else _PLAIN
     authority, host, port, scheme = service
     request = Request(
@@ -79,15 +86,18 @@ def request_of_rpc(
 
 
 def headers_of(metadata: Metadata) -> Pairs:
-    """Metadata as headers."""
+    """Metadata as headers; what is no ASCII stays what it is, for gRPC to refuse.
+
+    Raises:
+        TypeError: A value is neither str nor bytes.
+    """
     found: Pairs = []
-    for name, value in metadata:
-        if name.endswith("-bin"):
-            raw = value if isinstance(value, bytes) else value.encode("latin-1", "replace")
-            found.append((name.encode("latin-1", "replace"), b64encode(raw)))
-        else:
-            text = value if isinstance(value, bytes) else value.encode("latin-1", "replace")
-            found.append((name.encode("latin-1", "replace"), text))
+    try:
+        for name, value in metadata:
+            raw = value if isinstance(value, bytes) else value.encode()
+            found.append((name.encode(), b64encode(raw) if name.endswith("-bin") else raw))
+    except AttributeError as error:
+        raise TypeError(f"names of metadata are str, values str or bytes: {error}") from None
     return found
 
 

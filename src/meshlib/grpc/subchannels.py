@@ -88,11 +88,11 @@ class Subchannel:
                 return
         self._end()
 
-    def retire(self) -> None:
-        """Close as soon as no RPC is under way."""
+    def retire(self, at_once: bool = False) -> None:
+        """Close as soon as no RPC is under way, or now."""
         with self._lock:
             self.retired = True
-            if self.active:
+            if self.active and not at_once:
                 return
         self._end()
 
@@ -132,15 +132,20 @@ class Subchannels:
             found.holders += 1
             return found
 
-    def release(self, held: Subchannel) -> None:
-        """A holder is done with it."""
+    def keep(self, held: Subchannel) -> None:
+        """One more holder of what is open."""
+        with self._lock:
+            held.holders += 1
+
+    def release(self, held: Subchannel, at_once: bool = False) -> None:
+        """A holder is done with it; the last one may cut off what is under way."""
         with self._lock:
             held.holders -= 1
             if held.holders > 0:
                 return
             if self._known.get(held.key) is held:
                 del self._known[held.key]
-        held.retire()
+        held.retire(at_once)
 
     def retire(self, addresses: Collection[tuple[str, int]]) -> None:
         """These addresses have left: whoever is sent there again gets a new channel."""

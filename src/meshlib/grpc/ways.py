@@ -61,10 +61,10 @@ class _Held:
     def __init__(self) -> None:
         self.each: dict[Subchannel, Subchannels] = {}
 
-    def release(self) -> None:
+    def release(self, at_once: bool = False) -> None:
         held, self.each = self.each, {}
         for subchannel, pool in held.items():
-            pool.release(subchannel)
+            pool.release(subchannel, at_once)
 
 
 class Ways:
@@ -197,10 +197,10 @@ class Ways:
             return [cluster.state.dynamic(Endpoint(self.service.host, self.service.port), now)]
         return cluster.members[:_CONNECTED]
 
-    def release(self) -> None:
-        """Let go of all subchannels."""
+    def release(self, at_once: bool = False) -> None:
+        """Let go of all subchannels; those that nobody else holds are closed, once idle or at once."""
         self._ways = {}
-        self._held.release()
+        self._held.release(at_once)
 
     def _find(self, attempt: Attempt, authority: str, before: _Way | None) -> _Way:
         cluster, tls = attempt.cluster, attempt.cluster.tls.to(attempt.endpoint.accepts_mtls)

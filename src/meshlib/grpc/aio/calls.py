@@ -52,7 +52,7 @@ class _LoopCall:
 
     def cancelled(self) -> bool:
         """Whether the caller has cancelled it."""
-        return self._course.cancelled and self._course.ended and self._course.error is not None
+        return self._course.given_up
 
     def done(self) -> bool:
         """Whether it is over."""
@@ -141,8 +141,9 @@ class _LoopCall:
         try:
             return self._deserialize(message)
         except Exception as error:
-            self._course.cancel()
-            raise unreadable(self.mesh, aio=True) from error
+            made = unreadable(self.mesh, aio=True)
+            self._course.cancel(made)
+            raise made from error
 
 
 class _Answered(_LoopCall):
@@ -158,7 +159,7 @@ class _Answered(_LoopCall):
         course = self._course
         while self._message is _NOTHING:
             if course.ended and course.error is not None:
-                if course.cancelled:
+                if course.given_up:
                     raise asyncio.CancelledError
                 raise course.error
             real = course.real
@@ -171,9 +172,9 @@ class _Answered(_LoopCall):
                 await self._held(course.pass_by(real))
                 continue
             except asyncio.CancelledError:
+                course.cancel()
                 if real is not None and real.done():
                     course.over(real)
-                course.cancel()
                 raise
             if course.real is real:
                 course.message = message
@@ -225,6 +226,8 @@ class _Streamed(_LoopCall):
                     message = EOF
                 else:
                     course.cancel()
+                    if real is not None and real.done():
+                        course.over(real)
                     raise
             if message is not EOF:
                 if course.real is real and (course.committed or course.commit(real)):
@@ -242,7 +245,7 @@ class _Streamed(_LoopCall):
         course = self._course
         if course.error is None:
             return EOF
-        if course.cancelled:
+        if course.given_up:
             raise asyncio.CancelledError
         raise course.error
 
@@ -258,13 +261,16 @@ class _Writing(_LoopCall):
             asyncio.InvalidStateError: The RPC is over, or ``done_writing`` was called.
         """
         course, source = self._course, self._source()
+        if course.ended or course.cancelled:
+            raise asyncio.InvalidStateError("RPC already finished.")
         if source.ended:
             raise asyncio.InvalidStateError("RPC is half closed after done_writing().")
         try:
             message = request if self._serialize is None else self._serialize(request)
         except Exception as error:
-            course.cancel()
-            raise unwritable(aio=True) from error
+            made = unwritable(aio=True)
+            course.cancel(made)
+            raise made from error
         async with source.lock:
             source.keep(message)
             await self._with_real(lambda real: source.write(real, message))
@@ -272,7 +278,7 @@ class _Writing(_LoopCall):
     async def done_writing(self) -> None:
         """Send no more."""
         source = self._source()
-        if source.ended:
+        if source.ended or self._course.ended or self._course.cancelled:
             return
         async with source.lock:
             source.ended = True

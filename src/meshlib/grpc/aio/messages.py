@@ -24,9 +24,6 @@ EOF: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue] - it is t
 class IteratedMessages(KeptMessages):
     """A stream from an iterable, asynchronous or not.
 
-    Attributes:
-        broken: What the caller's iterator or serializer raised, or None.
-
     While it may have to be sent again, the caller's iterator is asked from a task of its own: an attempt that fails is
     cancelled by grpcio while it waits for the next message, and would take an asynchronous generator with it.
     """
@@ -46,7 +43,6 @@ class IteratedMessages(KeptMessages):
         self._serialize = serialize
         self._count = count
         self._pull: asyncio.Task[bytes | None] | None = None
-        self.broken: BaseException | None = None
 
     def messages(self) -> AsyncIterator[bytes]:
         """The stream from its beginning."""
@@ -129,6 +125,10 @@ class _Messages:
             message = await replay.message(number)
         except _Ended:
             raise StopAsyncIteration from None
+        except Exception as error:
+            replay.broken = error
+            replay.release()
+            raise
         self._number = number + 1
         return message
 

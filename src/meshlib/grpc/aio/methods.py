@@ -16,6 +16,7 @@ from meshlib.grpc.aio.exchange import mirror
 from meshlib.grpc.aio.messages import IteratedMessages, WrittenMessages
 from meshlib.grpc.failures import unwritable
 from meshlib.grpc.message_replay import KeptMessages
+from meshlib.grpc.methods import given
 from meshlib.grpc.rpc import Metadata
 from meshlib.grpc.unary import Sent
 from meshlib.grpc.ways import Ways
@@ -64,7 +65,7 @@ class _Method:
 
     def _content(self, request: Any) -> bytes:
         if self._serialize is None:
-            return request  # type: ignore[no-any-return]  # bytes, then
+            return given(request)
         try:
             return self._serialize(request)
         except Exception as error:

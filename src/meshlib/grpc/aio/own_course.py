@@ -81,9 +81,9 @@ class OwnLoopCourse(LoopCourse):
         else:
             real.add_done_callback(partial(_done, ref(self), real))
 
-    def cancel(self) -> bool:
+    def cancel(self, reason: Any = None) -> bool:
         """See ``Course``; whoever let go of it still waits for its end."""
-        real, running = self.real, super().cancel()
+        real, running = self.real, super().cancel(reason)
         if running and real is not None and not self.ended:
             real.add_done_callback(partial(self._done, real))
         return running
