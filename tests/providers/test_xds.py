@@ -20,7 +20,16 @@ from meshlib.model.snapshot import Client as Caller
 from meshlib.providers import StaticProvider, XdsProvider
 from meshlib.xds.ads.kinds import Kind
 from tests.xds.planes import ControlPlane
-from tests.xds.resources import api_listener, cluster, endpoints, packed, routes, socket_listener, table
+from tests.xds.resources import (
+    api_listener,
+    cluster,
+    endpoints,
+    packed,
+    routes,
+    socket_listener,
+    table,
+    tcp_listener,
+)
 
 SIDECAR = "sidecar~127.0.0.1~web-1.shop~shop.svc.cluster.local"
 HOST = "reviews.shop.svc.cluster.local"
@@ -342,3 +351,22 @@ def test_a_forked_child_has_streams_of_its_own_and_leaves_its_parents_alone(plan
             until(lambda: goes_to(mesh) == at(2))
             assert said.read() == b"127.0.0.1:1 and changes"
         os.waitpid(child, 0)
+
+
+@PROTOCOLS
+def test_raw_connections_go_by_the_listener_of_an_address_or_of_a_services_name(plane, echo, delta):
+    db, one = "outbound|5432||db.shop.svc.cluster.local", echo("one")
+    plane.serve(
+        *sidecar_set(one.port)[:2],
+        cluster(db),
+        endpoints(db, one.port),
+        tcp_listener("10.96.0.9_5432", "10.96.0.9", 5432, ("", db)),
+    )
+    with Mesh(XdsProvider(plane.bootstrap(id=SIDECAR), delta=delta)) as mesh:
+        for host in ("10.96.0.9", "db", "db.shop.svc.cluster.local"):
+            with mesh.pick(host, 5432) as lease:
+                assert (lease.address, lease.port) == ("127.0.0.1", one.port)
+                lease.connected()
+        with mesh.open_tcp("db", 5432) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert connection.recv(8) == b"HTTP/1.0" or connection.recv(1)

@@ -14,6 +14,7 @@ from meshlib.xds.messages import (
     listener_pb2,
     route_pb2,
     router_pb2,
+    tcp_proxy_pb2,
 )
 
 ROUTER = "envoy.filters.http.router"
@@ -101,3 +102,22 @@ def change(kind: Kind, nonce: str, *messages: Any, version: str = "1", removed: 
         name = message.cluster_name if kind is Kind.ENDPOINT else message.name
         made.resources.add(name=name, version=version, resource=packed(message))
     return made
+
+
+def tcp_listener(name: str, address: str, port: int, *ways: tuple[str, str], otherwise: str = "") -> Any:
+    """As a sidecar gets it for raw connections: (server name or ``""``, cluster), and where all others go."""
+    made = listener_pb2.Listener(name=name, traffic_direction="OUTBOUND")
+    made.address.socket_address.address, made.address.socket_address.port_value = address, port
+    for server_name, to in ways:
+        chain = made.filter_chains.add()
+        if server_name:
+            chain.filter_chain_match.server_names.append(server_name)
+        _proxy(chain, to)
+    if otherwise:
+        _proxy(made.default_filter_chain, otherwise)
+    return made
+
+
+def _proxy(chain: Any, to: str) -> None:
+    proxy = tcp_proxy_pb2.TcpProxy(stat_prefix=to, cluster=to)
+    chain.filters.add(name="envoy.filters.network.tcp_proxy").typed_config.Pack(proxy)

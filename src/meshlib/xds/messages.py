@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # generated classes come into being at run time, where no che
     status_pb2: Any
     string_pb2: Any
     struct_pb2: Any
+    tcp_proxy_pb2: Any
     tls_pb2: Any
     typed_struct_pb2: Any
     udpa_typed_struct_pb2: Any
@@ -81,6 +82,7 @@ else:
         from envoy.extensions.filters.network.ext_authz.v3 import ext_authz_pb2 as _network_ext_authz  # noqa: F401
         from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
         from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
+        from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
         from envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3 import (
             client_side_weighted_round_robin_pb2,
         )
@@ -157,6 +159,7 @@ __all__ = [
     "status_pb2",
     "string_pb2",
     "struct_pb2",
+    "tcp_proxy_pb2",
     "tls_pb2",
     "typed_struct_pb2",
     "udpa_typed_struct_pb2",

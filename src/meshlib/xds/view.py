@@ -22,12 +22,12 @@ from meshlib.model.route import Forward, VirtualHost
 from meshlib.model.snapshot import ANYONE, Client, OutboundPolicy, PathNormalization
 from meshlib.model.tcp import TcpHost
 from meshlib.xds.ads.warming import DEEPEST, Served, World
+from meshlib.xds.connection_listeners import ANYWHERE, ConnectionListeners
 from meshlib.xds.names import canonical
 
 __all__ = ["XdsView"]
 
 _POLICIES = {"allow_any": OutboundPolicy.ALLOW_ANY, "block_all": OutboundPolicy.REGISTRY_ONLY}
-_ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - nothing is bound here
 
 
 class _Table:
@@ -85,9 +85,13 @@ class _Routing:
         self.identity = world.routing
         self.named: dict[str, _Table] = {}
         self.ports: dict[int, list[_Table]] = {}
+        self.connections = ConnectionListeners()
         self.outbound_policy = OutboundPolicy.ALLOW_ANY
         self.path_normalization = PathNormalization.NONE
         for name, served in sorted(world.listeners.items(), key=lambda pair: _rank(pair[1])):
+            self.connections.add(served.listener)
+            if served.listener.manager is None:
+                continue
             table = _Table(served.table)
             if served.listener.port:
                 self.ports.setdefault(served.listener.port, []).append(table)
@@ -105,7 +109,7 @@ class _Routing:
 
 def _rank(served: Served) -> tuple[bool, str]:
     """Listeners on all addresses first; they are those of names, the others those of addresses."""
-    return served.listener.address not in _ANYWHERE, served.listener.name
+    return served.listener.address not in ANYWHERE, served.listener.name
 
 
 class XdsView:
@@ -188,8 +192,8 @@ class XdsView:
         return spellings(host, self._client.namespace, self._client.cluster_domain)
 
     def tcp_host(self, host: str, port: int) -> TcpHost | None:
-        """Ways of raw connections are not read off listeners."""
-        return None
+        """See ``Source.tcp_host``."""
+        return self._routing.connections.find(host, port, self._spellings)
 
     def listing(self) -> Iterable[tuple[str, int]]:
         """See ``Source.listing``."""

@@ -32,6 +32,7 @@ __all__ = ["Served", "Warming", "World", "clusters_of"]
 DEEPEST = 16
 """How far an aggregate of aggregates is followed (gRFC A37)."""
 
+_NO_ROUTES = RouteTable("")
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -78,6 +79,12 @@ def clusters_of(table: RouteTable) -> Iterator[str]:
             if isinstance(route.action, Forward):
                 yield from (weighted.cluster for weighted in route.action.clusters)
                 yield from (mirror.cluster for mirror in route.action.mirrors)
+
+
+def _clusters_of_ways(listener: DecodedListener) -> Iterator[str]:
+    for way in listener.ways:
+        if isinstance(way.route.action, Forward):
+            yield from (weighted.cluster for weighted in way.route.action.clusters)
 
 
 class Warming:
@@ -203,9 +210,11 @@ class Warming:
     ) -> Served | None:
         """The listener with its routes; as before while something is missing; None for what serves no calls."""
         manager = listener.manager
-        if manager is None or listener.inbound:
+        if listener.inbound or (manager is None and not listener.ways):
             return None
-        if manager.table is not None:
+        if manager is None:
+            table, since = _NO_ROUTES, now
+        elif manager.table is not None:
             table, since = manager.table, now
         else:
             entry = self._cache.get(Kind.ROUTE, manager.table_name)
@@ -216,7 +225,7 @@ class Warming:
             table, since = self._table(manager.table_name, entry, manager.filters), entry.updated
         if before is not None and before.listener is listener and before.table is table and not before.missing:
             return before
-        names = frozenset(clusters_of(table))
+        names = frozenset((*clusters_of(table), *_clusters_of_ways(listener)))
         return self._complete(Served(listener, table, names), before, clusters, since, now)
 
     def _complete(

@@ -62,7 +62,7 @@ _KNOWN = {
     "max_requests_per_connection",
     "lrs_server",
 }
-_HARMLESS = {"dns_lookup_family", "filters"}
+_HARMLESS = {"dns_jitter", "dns_lookup_family", "filters"}
 _DISCOVERY = {"STATIC": Discovery.ENDPOINTS, "EDS": Discovery.ENDPOINTS}
 _DISCOVERY |= {name: Discovery[name] for name in ("STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST")}
 
@@ -99,7 +99,8 @@ def cluster(resource: Any, profile: Profile = Profile.HTTP) -> Decoded[DecodedCl
 
 
 def _read(message: Any, at: Place) -> DecodedCluster:
-    at.only(message, _KNOWN | _HARMLESS)
+    inbound = message.name.startswith(("inbound|", "InboundPassthroughCluster"))
+    at.only(message, _KNOWN | _HARMLESS | ({"upstream_bind_config"} if inbound else set()))
     if not message.name:
         at.field("name").error("is empty")
     options = _options(message, at)

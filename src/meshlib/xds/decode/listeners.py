@@ -1,4 +1,4 @@
-"""Listeners off the wire: gRPC's ``api_listener``, or a socket with an ``HttpConnectionManager`` behind it.
+"""Listeners off the wire: gRPC's ``api_listener``, or a socket with HTTP or raw connections behind it.
 
 Source: Envoy ``Listener``, ``HttpConnectionManager``; gRFCs A27, A36, A39.
 """
@@ -10,6 +10,8 @@ from typing import Any
 
 from meshlib.model.domains import RouteTable
 from meshlib.model.snapshot import PathNormalization
+from meshlib.model.tcp import TcpRoute
+from meshlib.xds.decode.connections import PROXY, ways_of
 from meshlib.xds.decode.filters import HttpFilters, http_filters
 from meshlib.xds.decode.findings import Decoded, Findings, Place, Profile
 from meshlib.xds.decode.routes import table
@@ -31,6 +33,7 @@ _SOCKET = {
     "enable_reuse_port",
     "listener_filters",
     "listener_filters_timeout",
+    "use_original_dst",
 }
 """What concerns a proxy's own socket."""
 _KNOWN = {"route_config", "rds", "http_filters", "common_http_protocol_options"}
@@ -82,6 +85,7 @@ class DecodedListener:
         manager: What it does with HTTP; None when that is nothing.
         address: Where a server listens, ``""`` for a client's listener.
         port: Its port.
+        ways: What it does with raw connections, but for those that only the outbound policy is for.
         inbound: It is for what comes to the workload, not for what it sends.
     """
 
@@ -90,6 +94,7 @@ class DecodedListener:
     address: str = ""
     port: int = 0
     inbound: bool = False
+    ways: tuple[TcpRoute, ...] = ()
 
 
 def listener(resource: Any, profile: Profile = Profile.HTTP) -> Decoded[DecodedListener]:
@@ -113,16 +118,24 @@ def _read(message: Any, at: Place) -> DecodedListener:
             place.error("must be an HttpConnectionManager")
         return DecodedListener(message.name, found)
     socket = message.address.socket_address
+    if message.traffic_direction == _INBOUND:
+        return DecodedListener(message.name, None, socket.address, socket.port_value, inbound=True)
     chains = [(chain, at.field("filter_chains", number)) for number, chain in enumerate(message.filter_chains)]
     chains.append((message.default_filter_chain, at.field("default_filter_chain")))
     managers = (
         _manager_in(filter_.typed_config, place.field("filters", number))
         for chain, place in chains
         for number, filter_ in enumerate(chain.filters)
+        if not filter_.typed_config.Is(PROXY.DESCRIPTOR)
     )
     manager = next((each for each in managers if each is not None), None)
-    inbound = message.traffic_direction == _INBOUND
-    return DecodedListener(message.name, manager, socket.address, socket.port_value, inbound)
+    return DecodedListener(
+        message.name,
+        manager,
+        socket.address,
+        socket.port_value,
+        ways=tuple(ways_of(chains, socket.port_value)),
+    )
 
 
 def _manager_in(packed: Any, at: Place) -> Manager | None:
