@@ -4,13 +4,14 @@
 server is C core behind Python. Prints throughput of mesh over bare for unary RPCs at concurrency 1, 32 and 128, threads
 and asyncio, for streams in messages, and the microseconds that the mesh adds to one RPC. Exit 1 below the promises.
 
-``--xds TARGET`` compares with grpcio's own ``xds:///`` channel as well; its bootstrap is in the environment.
+``--xds`` compares with grpcio's own ``xds:///`` channel as well, under the same configuration (``grpc_xds.py``).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import statistics
 import subprocess
@@ -25,7 +26,7 @@ import grpc
 import grpc.aio
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:1] = [str(ROOT), str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 UNARY, STREAM = "/bench.Echo/Unary", "/bench.Echo/Stream"
 MESSAGES = 200
@@ -170,7 +171,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", default="")
-    parser.add_argument("--xds", default="", help="target of grpcio's own xds channel, for example echo.bench:80")
+    parser.add_argument("--xds", action="store_true", help="compare with grpcio's own xds:/// channel as well")
     given = parser.parse_args()
     if given.serve:
         serve()
@@ -179,30 +180,37 @@ def main() -> int:
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
-        return report(int(server.stdout.readline()), given)
+        port = int(server.stdout.readline())
+        with contextlib.ExitStack() as stack:
+            xds = ""
+            if given.xds:
+                from grpc_xds import served
+
+                xds = stack.enter_context(served("echo.bench", port))
+            return report(port, given, xds)
     finally:
         server.stdin.close()  # type: ignore[union-attr]
         server.wait(10)
 
 
-def report(port: int, given: Any) -> int:
+def report(port: int, given: Any, xds: str) -> int:
     """Measure and print; 1 below a promise."""
     from meshlib import Mesh
     from meshlib.grpc import aio, mesh_channel
 
-    against = ["bare"] + (["xds"] if given.xds else [])
+    against = ["bare"] + (["xds"] if xds else [])
     rows: list[dict[str, Any]] = []
     with Mesh(*world(port), telemetry=False) as mesh:
         mesh.ready()
         makers = {
             "mesh": lambda: mesh_channel("echo.bench:80", mesh),
             "bare": lambda: grpc.insecure_channel(f"127.0.0.1:{port}"),
-            "xds": lambda: grpc.insecure_channel(f"xds:///{given.xds}"),
+            "xds": lambda: grpc.insecure_channel(xds),
         }
         aio_makers = {
             "mesh": lambda: aio.mesh_channel("echo.bench:80", mesh),
             "bare": lambda: grpc.aio.insecure_channel(f"127.0.0.1:{port}"),
-            "xds": lambda: grpc.aio.insecure_channel(f"xds:///{given.xds}"),
+            "xds": lambda: grpc.aio.insecure_channel(xds),
         }
         channels = {name: makers[name]() for name in ["mesh", *against]}
         for channel in channels.values():
