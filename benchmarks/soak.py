@@ -60,7 +60,7 @@ spec:
   host: svc
   trafficPolicy:
     loadBalancer: {{simple: {balancer}}}
-    connectionPool: {{http: {{http1MaxPendingRequests: 256}}}}
+    connectionPool: {{tcp: {{maxConnections: 16}}, http: {{http1MaxPendingRequests: 256}}}}
     outlierDetection: {{consecutive5xxErrors: 5, interval: 1s, baseEjectionTime: 1s, maxEjectionPercent: 60}}
 """
 
@@ -176,6 +176,8 @@ class Soak:
         gauges = {
             "active": sum(each["active"] for each in status.clusters),
             "retries": sum(each["retries"] for each in status.clusters),
+            "connections": sum(each["connections"] or 0 for each in status.clusters),
+            "pending": sum(each["pending"] or 0 for each in status.clusters),
             "endpoints": sum(e["active"] for each in status.clusters for e in each["endpoints"]),
             "replay_bytes": status.replay_bytes,
             "mirrors": status.mirrors["running"],

@@ -122,7 +122,12 @@ class RateLimitServices:
         return unanswered(service)
 
     def _begin(self, question: Question, seconds: float) -> tuple[Call, tuple[Any, ...]]:
-        """A routed call that carries the question, and what an exchange for it is made of."""
+        """A routed call that carries the question, and what an exchange for it is made of.
+
+        What is imported at first use is imported before the time begins: it would outlast the usual 20 ms, and calls
+        of a process that has just started would pass, or be refused, without being counted.
+        """
+        from meshlib.transport.http2 import blocking_pool, cooperative_pool  # noqa: F401
         from meshlib.xds.rate_limit import METHOD, encode_question
 
         mesh, service = self._mesh, question.service

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -376,3 +378,31 @@ def test_a_service_in_trouble_lets_calls_pass_or_denies_them_as_the_policy_says(
     with mesh_of(world("svc"), policy(limit)) as mesh:
         answer = colour.send(mesh, "GET", URL, Through(mesh))
     assert (answer.status_code, answer.extensions["mesh"].flags) == (status, flags)
+
+
+FIRST_QUESTION = f"""
+import sys
+
+from meshlib.httpx import MeshTransport
+from meshlib.testing import ScriptedTransport, mesh_of
+
+
+class Watching(ScriptedTransport):
+    def send(self, target, request):
+        if target.port == 1:
+            print("meshlib.transport.http2.session" in sys.modules, "google.protobuf" in sys.modules)
+        return super().send(target, request)
+
+
+import httpx
+
+limit = "global: {{service: '127.0.0.1:1', domain: shop, timeout: 10s}}"
+with mesh_of({world("svc")!r}, {policy("LIMIT")!r}.replace("LIMIT", limit), telemetry=False) as mesh:
+    print("meshlib.transport.http2.session" in sys.modules)
+    httpx.Client(transport=MeshTransport(mesh, transport=Watching())).get({URL!r})
+"""
+
+
+def test_the_time_for_the_first_question_of_a_process_does_not_go_into_imports():
+    told = subprocess.run([sys.executable, "-c", FIRST_QUESTION], capture_output=True, text=True, timeout=120)
+    assert told.stdout.split() == ["False", "True", "True"], told.stderr

@@ -129,7 +129,8 @@ def test_those_that_rest_count_and_the_one_that_rested_longest_makes_way(run):
             [cluster] = mesh.state.clusters()
             assert settled(servers, 4) <= 4
             assert len(cluster._gate.connections) <= 4
-            assert (cluster._gate.inside, cluster._gate.pending) == (0, 0)
+            [told] = mesh.status().clusters
+            assert (told["connections"], told["pending"]) == (0, 0)
 
 
 def test_under_trio_every_endpoint_keeps_its_share():
@@ -210,6 +211,19 @@ def test_a_request_that_has_waited_is_never_refused_afterwards():
     gate.has_connection(second)
     assert gate.pending == 0
     assert gate.enter(lambda: None) is not None
+
+
+def test_one_that_closed_before_it_was_said_to_rest_is_not_remembered():
+    class Connection:
+        """Closed by the thread that took it first."""
+
+    connections, connection = Gate(1).connections, Connection()
+    connections.making()
+    connections.made(connection)
+    connections.closed(connection)
+    connections.rests(connection, connection)
+    assert not connections._resting
+    assert len(connections) == 0
 
 
 def test_connections_of_an_event_loop_that_is_gone_count_no_longer():

@@ -19,11 +19,12 @@ def cluster_status(state: ClusterState, cluster: PreparedCluster | None, now: fl
         now: The time.
 
     Returns:
-        ``name``, ``active``, ``retries``, ``retry_overflows``, ``panic``, ``breaker`` (why the cluster's circuit
-        breaker refuses, or None), ``breaker_state`` (``closed``, ``open``, ``half-open``, or None where there is none)
-        and ``endpoints``: ``address``, ``active``, ``ejected``, ``ejected_for`` (seconds until it comes back, or None),
-        ``healthy`` (what active checks say; None without), ``check`` (what the last one saw), ``breaker``,
-        ``breaker_state`` and ``draining``.
+        ``name``, ``active``, ``retries``, ``retry_overflows``, ``connections`` (that carry something) and ``pending``
+        (requests that wait for one), None where the configuration bounds neither, ``panic``, ``breaker`` (why the
+        cluster's circuit breaker refuses, or None), ``breaker_state`` (``closed``, ``open``, ``half-open``, or None
+        where there is none) and ``endpoints``: ``address``, ``active``, ``ejected``, ``ejected_for`` (seconds until it
+        comes back, or None), ``healthy`` (what active checks say; None without), ``check`` (what the last one saw),
+        ``breaker``, ``breaker_state`` and ``draining``.
     """
     with state.lock:
         members = [each for each in state.endpoints.values() if each.left_at is None]
@@ -33,8 +34,11 @@ def cluster_status(state: ClusterState, cluster: PreparedCluster | None, now: fl
             "retries": state.retries,
             "retry_overflows": state.retry_overflows,
         }
+    gate = cluster.gate if cluster is not None else None
     return {
         **facts,
+        "connections": gate.inside if gate is not None and gate.is_bounded else None,
+        "pending": gate.pending if gate is not None else None,
         "panic": cluster is not None and cluster.picker_at(now).panic,
         "breaker": (cluster.breaker_words(None, now) or None) if cluster is not None else None,
         "breaker_state": cluster.breaker_state(None) if cluster is not None else None,

@@ -94,9 +94,12 @@ class OpenConnections:
             self._making -= 1
 
     def rests(self, connection: Any, keeper: Keeper) -> None:
-        """It carries nothing; it rests with ``keeper`` until it is taken or closed."""
+        """It carries nothing; it rests with ``keeper`` until it is taken or closed. One that is gone does not."""
+        if math.isinf(self.limit):
+            return
         with self._lock:
-            self._resting[id(connection)] = weakref.ref(connection), weakref.ref(keeper)
+            if connection in self._made:
+                self._resting[id(connection)] = weakref.ref(connection), weakref.ref(keeper)
 
     def taken(self, connection: Any) -> None:
         """It carries an exchange again."""
