@@ -283,7 +283,7 @@ class Connection:
                 raw = await asyncio.wait_for(watch.queue.get(), min(wait, 0.05))
             except TimeoutError:
                 raw = b""
-                if self.writer.transport.is_closing():
+                if self.writer.transport.is_closing() or self.reader.at_eof():
                     return None
             while self.server.mute:
                 await asyncio.sleep(0.02)

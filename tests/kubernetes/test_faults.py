@@ -126,20 +126,36 @@ def test_a_fault_costs_no_request_and_what_changed_meanwhile_is_learnt(api, tmp_
 
 
 @pytest.mark.parametrize("how", ["mute", "drip"])
-def test_silence_without_a_reset_is_noticed_and_followed_by_what_was_missed(api, tmp_path, how):
-    with world(api, tmp_path) as known:
+def test_silence_without_a_reset_is_noticed_and_followed_by_what_was_missed(api, tmp_path, echo, how):
+    first, second = echo("first"), echo("second")
+    api.put(endpoints("reviews", "127.0.0.1", port=first.port))
+    with world(api, tmp_path) as known, Traffic(known.mesh):
         until(lambda: len(api.watches) >= 10)
         muted = list(api.watches)
-        for watch in muted:
-            watch.told = lambda change: None
-            api.do(lambda watch=watch: api.cluster.listeners.clear())
-        api.put(endpoints("reviews", "10.0.0.9"))
-        if how == "drip":
-            stop = time.monotonic() + 1.5
-            while time.monotonic() < stop and known.endpoints("reviews") != ["10.0.0.9:8080"]:
-                api.do(lambda: [each.queue.put_nowait(b"{") for each in muted])
-                time.sleep(0.05)
-        known.settles("reviews", "10.0.0.9:8080")
+        api.do(api.cluster.listeners.clear)
+        api.put(endpoints("reviews", "127.0.0.1", port=second.port))
+        stop = time.monotonic() + 1.5
+        while how == "drip" and time.monotonic() < stop and known.endpoints("reviews") != [f"127.0.0.1:{second.port}"]:
+            api.do(lambda: [each.queue.put_nowait(b"{") for each in muted])
+            time.sleep(0.05)
+        known.settles("reviews", f"127.0.0.1:{second.port}")
+        until(lambda: second.seen)
+
+
+def test_credentials_that_expire_cost_no_request_and_what_changed_meanwhile_is_learnt(tmp_path, echo):
+    first, second = echo("first"), echo("second")
+    (tmp_path / "token").write_text("one")
+    with Server(tokens={"one"}) as api:
+        api.put(service("reviews"), endpoints("reviews", "127.0.0.1", port=first.port))
+        with world(api, tmp_path, user={"tokenFile": "token"}) as known, Traffic(known.mesh):
+            api.tokens = {"two"}
+            api.cut()
+            until(lambda: any("401" in each for each in known.problems()))
+            api.put(endpoints("reviews", "127.0.0.1", port=second.port))
+            assert known.endpoints("reviews") == [f"127.0.0.1:{first.port}"]
+            (tmp_path / "token").write_text("two")
+            known.settles("reviews", f"127.0.0.1:{second.port}")
+            until(lambda: second.seen)
 
 
 def test_a_server_that_hangs_is_waited_for_and_its_age_is_told(api, tmp_path):

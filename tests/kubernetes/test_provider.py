@@ -9,7 +9,7 @@ from meshlib.errors import ConfigError
 from meshlib.model.endpoint import Locality
 from meshlib.providers import KubernetesProvider
 from tests.kubernetes.api import Server
-from tests.kubernetes.cluster import ISTIO_TYPES, Cluster
+from tests.kubernetes.cluster import ISTIO_TYPES, Cluster, Refused
 from tests.kubernetes.objects import endpoints, node, pod, pod_endpoint, route, service
 from tests.kubernetes.worlds import QUICK, until, world
 
@@ -121,14 +121,48 @@ def test_lists_may_be_streams(api, tmp_path):
 def test_a_process_may_watch_only_what_it_uses(api, tmp_path):
     api.put(service("ratings"), endpoints("ratings", "10.0.1.1"))
     api.put(service("reviews", "shop"), endpoints("reviews", "10.2.0.1", namespace="shop"))
-    with world(api, tmp_path, namespaces=["default"], services=["reviews"], labels={"Pod": "app=reviews"}) as known:
+    with world(api, tmp_path, namespaces=["default"], services=["reviews"], labels={"Pod": "tier=web"}) as known:
         assert known.endpoints("reviews") == ["10.0.0.1:8080", "10.0.0.2:8080"]
         assert known.endpoints("ratings") == []
         assert known.endpoints("reviews.shop") == []
     asked = " ".join(api.requests)
     assert "/api/v1/nodes" not in asked
     assert "/api/v1/services" not in asked
-    assert "labelSelector=app%3Dreviews" in asked
+    assert "labelSelector=tier%3Dweb%2Capp%3Dreviews" in asked
+
+
+def test_of_named_services_there_are_the_pods_that_they_select_now(api, tmp_path):
+    api.put(service("ratings"), service("reviews", "shop"), pod("r-1", app="reviews", version="v1"))
+    api.put(pod("x-1", app="ratings"), pod("r-2", app="other", version="v2"))
+    api.put(endpoints("reviews", pod_endpoint("10.0.0.1", "r-1"), pod_endpoint("10.0.0.2", "r-2")))
+
+    def versions(known):
+        (local,) = known.mesh.snapshot.source.assignment("outbound|80||reviews.default.svc.cluster.local")
+        return [each.labels.get("version") for each in local.endpoints]
+
+    with world(api, tmp_path, services=["reviews.default"]) as known:
+        assert versions(known) == ["v1", None]
+        moved = service("reviews")
+        moved["spec"]["selector"] = {"app": "other"}
+        api.put(moved)
+        until(lambda: versions(known) == [None, "v2"])
+        api.delete("Service", "reviews")
+        until(lambda: not [each for each in api.watches if each.type.kind == "Pod"])
+    paths = {each.partition("?")[0].removeprefix("GET ") for each in api.requests}
+    assert "/api/v1/pods" not in paths
+    assert "/api/v1/namespaces/default/services" in paths
+
+
+def test_a_kind_that_is_installed_later_and_cannot_be_listed_holds_up_nothing(api, tmp_path):
+    """As custom resources whose conversion webhook is down."""
+    kind = next(each for each in ISTIO_TYPES if each.kind == "VirtualService")
+    api.do(lambda: api.cluster.types.remove(kind))
+    with world(api, tmp_path) as known:
+        api.answer(Refused(500, "InternalError", "conversion webhook failed"), "virtualservices", times=10_000)
+        api.do(lambda: api.cluster.types.append(kind))
+        until(lambda: any("conversion webhook" in each for each in known.problems()))
+        api.put(endpoints("reviews", "10.0.0.7"))
+        known.settles("reviews", "10.0.0.7:8080")
 
 
 def test_what_rbac_forbids_is_told_and_the_rest_works(api, tmp_path):
@@ -182,6 +216,8 @@ def test_a_server_that_is_not_there_is_told(tmp_path):
     [
         ({"namespaces": "default"}, "give a list"),
         ({"namespaces": []}, "give a list"),
+        ({"services": "reviews"}, "give a list"),
+        ({"services": []}, "give a list"),
         ({"kinds": ["Secret"]}, "no kind that a mesh is made of"),
         ({"labels": {"Pods": "a=b"}}, "no kind that a mesh is made of"),
         ({"mesh_config": "istio"}, "not namespace/name"),

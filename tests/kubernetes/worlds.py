@@ -46,9 +46,11 @@ def until(condition: Any, told: Any = lambda: "", seconds: float = 20.0) -> None
 
 
 @contextmanager
-def world(api: Server, folder: Any, tuning: Tuning = QUICK, **options: Any) -> Iterator[World]:
+def world(
+    api: Server, folder: Any, tuning: Tuning = QUICK, user: dict[str, Any] | None = None, **options: Any
+) -> Iterator[World]:
     path = folder / "kubeconfig"
-    path.write_text(api.kubeconfig())
+    path.write_text(api.kubeconfig(user))
     provider = KubernetesProvider(path, tuning=tuning, **options)
     with Mesh(provider, telemetry=False) as mesh:
         mesh.ready(timeout=20)

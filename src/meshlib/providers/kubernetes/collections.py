@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meshlib.config.resources.kinds import KINDS
 
-__all__ = ["CORE", "GROUPS", "Collection", "ResourceType", "Scope"]
+__all__ = ["CORE", "GROUPS", "Collection", "ResourceType", "Scope", "Selector"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,8 @@ class Scope:
         kinds: The only kinds, None for all that are known.
         without: Kinds that are left out.
         config_map: Namespace and name of the ConfigMap that holds MeshConfig, None for none.
+        services: Name and namespace (``""`` for any) of the only Services, None for all: of these alone there are
+            slices and Pods.
     """
 
     namespaces: Sequence[str] | None = None
@@ -117,18 +119,48 @@ class Scope:
     kinds: frozenset[str] | None = None
     without: frozenset[str] = frozenset()
     config_map: tuple[str, str] | None = ("istio-system", "istio")
+    services: tuple[tuple[str, str], ...] | None = None
 
     def wants(self, kind: str) -> bool:
         """Whether objects of that kind are watched."""
         return kind not in self.without and (self.kinds is None or kind in self.kinds)
 
-    def collections(self, types: Sequence[ResourceType]) -> Iterator[Collection]:
-        """What to watch of these types; one collection for each namespace where there are only some."""
+    def collections(self, types: Sequence[ResourceType], selectors: Iterable[Selector] = ()) -> Iterator[Collection]:
+        """What to watch of these types; one collection for each namespace where there are only some.
+
+        Args:
+            types: What the server has.
+            selectors: Of the Services that are known, for their Pods; of use where only some are wanted.
+        """
         for each in types:
             if self.wants(each.kind):
-                labels, fields = self.labels.get(each.kind, ""), _ENDED_PODS if each.kind == "Pod" else ""
-                for namespace in self.namespaces or ("",) if each.namespaced else ("",):
-                    yield Collection(each, namespace, labels, fields)
+                yield from self._of(each, selectors)
         if self.config_map is not None and self.wants("ConfigMap"):
             namespace, name = self.config_map
             yield Collection(CONFIG_MAP, namespace, fields=f"metadata.name={name}")
+
+    def _of(self, type: ResourceType, selectors: Iterable[Selector]) -> Iterator[Collection]:
+        labels, spaces = self.labels.get(type.kind, ""), self.namespaces or ("",) if type.namespaced else ("",)
+        if self.services is not None and type.kind == "Pod":
+            for namespace, selector in selectors:
+                own = (f"{key}={value}" for key, value in sorted(selector.items()))
+                yield Collection(type, namespace, _both(labels, *own), _ENDED_PODS)
+        elif self.services is not None and type.kind == "Service":
+            for name, namespace in self.services:
+                for space in (namespace,) if namespace and self.namespaces is None else spaces:
+                    if not namespace or space == namespace:
+                        yield Collection(type, space, labels, f"metadata.name={name}")
+        else:
+            if self.services is not None and type.kind == "EndpointSlice":
+                names = ",".join(sorted({name for name, _ in self.services}))
+                labels = _both(labels, f"kubernetes.io/service-name in ({names})")
+            for space in spaces:
+                yield Collection(type, space, labels, _ENDED_PODS if type.kind == "Pod" else "")
+
+
+Selector = tuple[str, Mapping[str, str]]
+"""Namespace of a Service, and the labels of its Pods."""
+
+
+def _both(*selectors: str) -> str:
+    return ",".join(each for each in selectors if each)

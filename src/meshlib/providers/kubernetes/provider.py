@@ -15,7 +15,7 @@ from meshlib.config.resources.parts import Parts
 from meshlib.errors import ConfigError
 from meshlib.model.problem import Problem
 from meshlib.providers.base import Facts, Publish
-from meshlib.providers.kubernetes.collections import Collection, Scope
+from meshlib.providers.kubernetes.collections import Collection, ResourceType, Scope, Selector
 from meshlib.providers.kubernetes.discovery import Discovery
 from meshlib.providers.kubernetes.failures import RequestFailed
 from meshlib.providers.kubernetes.kubeconfig import find
@@ -59,8 +59,8 @@ class KubernetesProvider:
         service_account: Folder of a service account's token, for pods that have it elsewhere than usual.
         namespaces: Watch these only, so that Roles suffice; Nodes and Namespaces, which live in none, are then left
             out unless ``kinds`` names them. By default all namespaces.
-        services: Watch the endpoints of these Services only, ``name`` or ``name.namespace``; an EndpointSlice is known
-            by its label ``kubernetes.io/service-name``. By default those of all.
+        services: Watch these Services only, ``name`` or ``name.namespace``, each by its name, their EndpointSlices, and
+            the Pods that they select. By default all.
         labels: Label selectors by kind, for example ``{"Pod": "tier=web"}``.
         kinds: Watch these kinds only. Without ``Pod`` endpoints have no labels of their own, so no subsets by them;
             without ``Node`` no region.
@@ -104,6 +104,7 @@ class KubernetesProvider:
         self._strict, self._tuning, self._clock = strict, tuning, clock
         self._rng = rng if rng is not None else random.Random()  # noqa: S311 - not for secrets
         self._watched: dict[Collection, tuple[Watcher, asyncio.Task[None]]] = {}
+        self._types: Sequence[ResourceType] = ()
         self._report_status, self._unsaid = report_status, ""
         self._reports: StatusReports | None = None
 
@@ -158,12 +159,15 @@ class KubernetesProvider:
                 if not followed.discovered.is_set():
                     raise
             else:
-                self._follow(list(self._scope.collections(types)), followed)
+                self._types = types
+                self._follow(followed)
                 followed.discovered.set()
             await asyncio.sleep(self._tuning.rediscover * self._rng.uniform(0.5, 1.0))
 
-    def _follow(self, wanted: Sequence[Collection], followed: _Followed) -> None:
-        for gone in self._watched.keys() - set(wanted):
+    def _follow(self, followed: _Followed) -> None:
+        """Watch what is wanted now, and nothing else."""
+        wanted = dict.fromkeys(self._scope.collections(self._types, self._selectors()))
+        for gone in self._watched.keys() - wanted.keys():
             _, task = self._watched.pop(gone)
             task.cancel()
             followed.changed.set()
@@ -173,6 +177,16 @@ class KubernetesProvider:
                 reflector = self._reflector(collection)
                 watcher = Watcher(reflector, followed.session, changed, alive, self._clock, self._tuning)
                 self._watched[collection] = (watcher, followed.tasks.create_task(watcher.run()))
+
+    def _selectors(self) -> list[Selector]:
+        """Of the Services that are known, where only some are wanted."""
+        if self._scope.services is None:
+            return []
+        stores = [
+            watcher.reflector.store for each, (watcher, _) in self._watched.items() if each.type.kind == "Service"
+        ]
+        known = (resource for store in stores for resource in store.facts().resources)
+        return [(each.metadata.namespace or "", each.spec.selector) for each in known if each.spec.selector]
 
     def _reflector(self, collection: Collection) -> Reflector:
         rename = "istio" if collection.type.kind == "ConfigMap" else ""
@@ -189,10 +203,12 @@ class KubernetesProvider:
             await followed.changed.wait()
             followed.changed.clear()
             started = time.monotonic()
+            if self._scope.services is not None:
+                self._follow(followed)
             reflectors = [watcher.reflector for watcher, _ in self._watched.values()]
             now = tuple((each.store, each.store.changes) for each in reflectors)
             before, words = words, "; ".join(each for each in (_troubles(reflectors), self._unsaid) if each)
-            if (now != told or (before and not words)) and _may_tell(reflectors):
+            if (now != told or (before and not words)) and (told or _may_tell(reflectors)):
                 told = now
                 followed.publish(self._facts(reflectors))
             if words:
@@ -222,15 +238,16 @@ def _scope(
     config_map = tuple(mesh_config.split("/")) if mesh_config else None
     if config_map is not None and len(config_map) != 2:
         raise ConfigError(f"mesh_config is {mesh_config!r}, not namespace/name")
-    selectors = dict(labels)
+    names = None
     if services is not None:
-        names = sorted({each.partition(".")[0] for each in services})
-        own = f"kubernetes.io/service-name in ({','.join(names)})"
-        selectors["EndpointSlice"] = ",".join(each for each in (selectors.get("EndpointSlice", ""), own) if each)
+        split = (each.partition(".") for each in sorted(set(services)))
+        names = tuple((name, namespace.partition(".")[0]) for name, _, namespace in split)
+        if isinstance(services, str) or not all(name for name, _ in names) or not names:
+            raise ConfigError(f"services is {services!r}: give a list of names, or None for all")
     without = _CLUSTER_WIDE if namespaces is not None and kinds is None else frozenset[str]()
     chosen = None if kinds is None else frozenset(kinds) | {"ConfigMap"}
     pair = None if config_map is None else (config_map[0], config_map[1])
-    return Scope(namespaces, selectors, chosen, without, pair)
+    return Scope(namespaces, dict(labels), chosen, without, pair, names)
 
 
 def _may_tell(reflectors: Sequence[Reflector]) -> bool:
