@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,29 +16,23 @@ from meshlib.config.feed import Feed, Options
 from meshlib.config.resources.mesh_config import MeshConfig
 from meshlib.config.validation import mesh_config_given
 from meshlib.dataplane.balancing.subsetting import seed_of
-from meshlib.dataplane.connections import target_of
-from meshlib.dataplane.decision import Decision
 from meshlib.dataplane.departed import departed
 from meshlib.dataplane.events import Observer
-from meshlib.dataplane.explain import explain
-from meshlib.dataplane.explain_connection import explain_connection
 from meshlib.dataplane.policies.stalls import Stalls
 from meshlib.dataplane.prepared import Prepared
-from meshlib.dataplane.request import Request, request_of
 from meshlib.dataplane.state import State
 from meshlib.dataplane.status import cluster_status
 from meshlib.environment import keywords
-from meshlib.errors import ConfigError, NotReady, NotYet
+from meshlib.errors import ConfigError
 from meshlib.health import HealthChecks
 from meshlib.lag import LagMonitor
 from meshlib.lookups import Lookups
+from meshlib.mesh_inspection import ExplainsItself
+from meshlib.mesh_readiness import BecomesReady
 from meshlib.mesh_sources import Source, providers_of
 from meshlib.mesh_status import STATUS_LIMIT, MeshStatus, provider_status, sources_of
 from meshlib.mirror import Mirrors
-from meshlib.model.cluster import cluster_name
 from meshlib.model.endpoint import Locality
-from meshlib.model.hosts import expand
-from meshlib.model.informed import PolicyValue
 from meshlib.model.problem import LEVELS, Problem
 from meshlib.model.snapshot import EMPTY, Client, Snapshot
 from meshlib.providers.urls import split
@@ -64,7 +58,7 @@ class Follower(Protocol):
 _LOG = logging.getLogger("meshlib")
 
 
-class Mesh(OpensConnections):
+class Mesh(BecomesReady, ExplainsItself, OpensConnections):
     """What a process knows of the mesh, kept up to date in the background.
 
     Nothing is started before the first use, so that a mesh may be made at import time and before a fork.
@@ -278,169 +272,6 @@ class Mesh(OpensConnections):
         """What is wrong with the configuration now; every object without an error is in force all the same."""
         return self._feed.problems
 
-    # Readiness ------------------------------------------------------------------------------------------------------
-
-    def wait_ready(self, timeout: float | None = None) -> None:
-        """Return at once unless no snapshot has ever been published; then wait for the first.
-
-        Raises:
-            NotReady: None came within ``ready_timeout``, nor within ``timeout`` seconds, or the mesh is closed.
-        """
-        if not self.is_ready or self._upkeep is None:
-            self.ready(timeout=self._patience(timeout))
-
-    def ready(self, hosts: Sequence[str] | None = None, timeout: float | None = None) -> None:
-        """Wait until a snapshot is in force and each of ``hosts`` (``name`` or ``name:port``) has an endpoint.
-
-        Raises:
-            NotReady: That did not happen within ``timeout`` seconds (``ready_timeout`` by default), or cannot happen
-                because every source failed for good.
-        """
-        if self._closed:
-            raise NotReady("the mesh is closed")
-        self.start()
-        limit = self._ready_timeout if timeout is None else timeout
-        with self._published:
-            self._published.wait_for(lambda: self._is_hopeless or (self.is_ready and self._has_endpoints(hosts)), limit)
-            if self.is_ready and self._has_endpoints(hosts):
-                return
-        states = ", ".join(f"{s.name} {s.state} {s.error}".strip() for s in self._states) or "no source"
-        what = f"endpoints for {', '.join(hosts)}" if hosts and self.is_ready else "configuration"
-        raise NotReady(f"no {what}{'' if self._is_hopeless else f' within {limit:g} s'} ({states})")
-
-    def wait_known(self, asked: NotYet, timeout: float | None = None) -> None:
-        """Wait until a control plane, or DNS, has answered what was asked for a host; the first request to it does.
-
-        Raises:
-            NotReady: It did not within ``ready_timeout``, nor within ``timeout`` seconds, or the mesh is closed.
-        """
-        with self._published:
-            answered = self._published.wait_for(lambda: self._closed or self._knows(asked), self._patience(timeout))
-        if answered and not self._closed:
-            return
-        raise NotReady(str(asked))
-
-    async def await_known(self, asked: NotYet, timeout: float | None = None) -> None:
-        """The cooperative form of ``wait_known``."""
-        import anyio.to_thread
-
-        await anyio.to_thread.run_sync(self.wait_known, asked, timeout, abandon_on_cancel=True)
-
-    def _knows(self, asked: NotYet) -> bool:
-        if asked.cluster is not None:
-            return not self._is_awaited(asked.cluster)
-        try:
-            self.prepared.host(asked.host, asked.port)
-        except NotYet:
-            return False
-        return True
-
-    def _is_awaited(self, name: str) -> bool:
-        """Whether DNS has not answered yet for some name of that cluster, or its answer is not in force yet."""
-        cluster = self.prepared.cluster(name)
-        return cluster is not None and bool(cluster.awaited)
-
-    async def await_ready(self, timeout: float | None = None) -> None:
-        """The cooperative form of ``wait_ready``."""
-        if not self.is_ready or self._upkeep is None:
-            await self.aready(timeout=self._patience(timeout))
-
-    def _patience(self, timeout: float | None) -> float:
-        """Seconds to wait for the sources, for a caller that has so many; None has no end of its own."""
-        return self._ready_timeout if timeout is None else min(self._ready_timeout, timeout)
-
-    async def aready(self, hosts: Sequence[str] | None = None, timeout: float | None = None) -> None:
-        """The cooperative form of ``ready``."""
-        import anyio.to_thread
-
-        await anyio.to_thread.run_sync(self.ready, hosts, timeout, abandon_on_cancel=True)
-
-    def lookup(self, name: str) -> tuple[str, ...]:
-        """The IP addresses that a name of a DNS cluster in use stands for, as last answered; none before."""
-        return self._lookups.latest(name)
-
-    @property
-    def _is_hopeless(self) -> bool:
-        return not self.is_ready and bool(self._states) and all(state.state == "failed" for state in self._states)
-
-    def _has_endpoints(self, hosts: Sequence[str] | None) -> bool:
-        return all(self._reachable(host) for host in hosts or ()) and not (hosts and self._lookups.names.pending)
-
-    def _reachable(self, address: str) -> bool:
-        name, _, port = address.partition(":")
-        known = () if port else self.snapshot.source.listing()
-        ports = [int(port)] if port else [p for host, p in known if name in (host, host.partition(".")[0])]
-        for number in ports:
-            try:
-                decision = explain(self.prepared, Request("GET", "http", f"{name}:{number}", number, "/"))
-            except NotYet:
-                continue
-            if any(destination.endpoints for destination in decision.destinations):
-                return not any(self._is_awaited(destination.cluster) for destination in decision.destinations)
-        return False
-
-    # Looking inside -------------------------------------------------------------------------------------------------
-
-    def explain(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
-        *,
-        source_labels: Mapping[str, str] | None = None,
-        source_namespace: str | None = None,
-        sni: str | None = None,
-    ) -> Decision:
-        """What would happen to a request, and why: the code that routes live calls, without sending anything.
-
-        Args:
-            method: HTTP method.
-            url: Absolute URL; ``tcp://host:port`` and ``tls://host:port`` ask about a raw connection.
-            headers: Request headers by name; or pairs, where a name may stand several times.
-            source_labels: Labels of the caller, instead of the mesh's own.
-            source_namespace: Namespace of the caller, instead of the mesh's own.
-            sni: Server name of the TLS handshake of a raw connection; by default the host of a ``tls://`` URL.
-
-        Raises:
-            NotReady: No configuration came in time.
-            ConfigError: The URL is not absolute.
-        """
-        self.wait_ready()
-        prepared = self.prepared
-        if source_labels is not None or source_namespace is not None:
-            seen = self.snapshot.seen_by(source_namespace, source_labels)
-            prepared = Prepared(seen, State(), self.clock.now(), self.rng)
-        try:
-            if url.startswith(("tcp:", "tls:")):
-                return explain_connection(prepared, target_of(url, sni), self.clock.now())
-            request = request_of(method, url, headers or {})
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-        return explain(prepared, request, self.clock.now())
-
-    def effective_policy(
-        self, host: str, subset: str = "", port: int = 80, *, source_namespace: str | None = None
-    ) -> tuple[PolicyValue, ...]:
-        """Every value of the traffic policy towards a host, with the object and field that it came from.
-
-        Args:
-            host: Name of the service; a short one is meant in the caller's namespace.
-            subset: Name of a subset, ``""`` for the whole service.
-            port: Port of the service.
-            source_namespace: Namespace of the caller, instead of the mesh's own.
-
-        Raises:
-            NotReady: No configuration came in time.
-            ConfigError: Host, port or subset do not exist.
-        """
-        self.wait_ready()
-        snapshot = self.snapshot if source_namespace is None else self.snapshot.seen_by(source_namespace, None)
-        full = expand(host, source_namespace or self.client.namespace, self.client.cluster_domain)
-        values = snapshot.policy_values(cluster_name(full, port, subset))
-        if not values:
-            raise ConfigError(f"no service {full} with port {port}" + (f" and subset {subset}" if subset else ""))
-        return values
-
     def status(self) -> MeshStatus:
         """How the mesh is doing; cheap enough to be asked often."""
         now = self.clock.now()
@@ -456,6 +287,10 @@ class Mesh(OpensConnections):
             tuple(self._lookups.names.rows(now)),
             self.replays.used,
         )
+
+    def lookup(self, name: str) -> tuple[str, ...]:
+        """The IP addresses that a name of a DNS cluster in use stands for, as last answered; none before."""
+        return self._lookups.latest(name)
 
     # Transports -----------------------------------------------------------------------------------------------------
 
