@@ -29,6 +29,8 @@ class Counting(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock, self.order, self.now, self.most, self.connections = threading.Lock(), [], 0, 0, 0
+        self.answers = threading.Event()
+        self.answers.set()
         self.thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
 
@@ -49,6 +51,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.order.append(int(self.path[1:]))
             self.server.now += 1
             self.server.most = max(self.server.most, self.server.now)
+        self.server.answers.wait(30)
         time.sleep(0.005)
         with self.server.lock:
             self.server.now -= 1
@@ -80,6 +83,7 @@ def test_tasks_wait_in_their_order_and_those_that_give_up_lose_nothing():
     async def main():
         async with AsyncMeshClient(mesh, timeout=30) as client:
             await client.get("http://svc/0")
+            server.answers.clear()  # else some of those that are to give up may have been served by then
             tasks = []
             for number in range(1, 201):
                 tasks.append(asyncio.create_task(client.get(f"http://svc/{number}")))
@@ -87,6 +91,7 @@ def test_tasks_wait_in_their_order_and_those_that_give_up_lose_nothing():
             gone = tasks[50::3]
             for task in gone:
                 task.cancel()
+            server.answers.set()
             found = await asyncio.gather(*tasks, return_exceptions=True)
             assert sum(isinstance(each, asyncio.CancelledError) for each in found) == len(gone)
             assert all(each.status_code == 200 for each in found if not isinstance(each, BaseException))
