@@ -35,12 +35,13 @@ class BoundedSocket:
         sent: Whether any byte of the present exchange may have reached the peer; the owner resets it.
     """
 
-    __slots__ = ("_quiet", "_ready", "_socket", "sent")
+    __slots__ = ("_allowed", "_quiet", "_ready", "_socket", "sent")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._quiet = Quiet(sock.fileno())
         self._ready: select.poll | None = None
+        self._allowed = sock.gettimeout()
         self.sent = False
 
     def read(self, timeouts: Timeouts, most: float | None) -> bytes:
@@ -51,13 +52,19 @@ class BoundedSocket:
         """
         limit, is_deadline = _limit(timeouts, most)
         try:
-            self._socket.settimeout(limit)
+            self._allow(limit)
             return self._socket.recv(_READ_SIZE)
         except TimeoutError as error:
             failure = Failure.DEADLINE if is_deadline else Failure.READ_TIMEOUT
             raise WireError(failure, "nothing came in time", sent=True) from error
         except OSError as error:
             raise WireError(Failure.CLOSED, f"the connection broke: {error}", sent=True) from error
+
+    def _allow(self, seconds: float | None) -> None:
+        """How long the next operation may take; setting that is a system call, and most often it stands already."""
+        if seconds != self._allowed:
+            self._socket.settimeout(seconds)
+            self._allowed = seconds
 
     def glance(self) -> bytes | None:
         """What has come already, without waiting; empty when the peer is gone, None when nothing came.
@@ -67,7 +74,7 @@ class BoundedSocket:
         if self._quiet:
             return None
         try:
-            self._socket.settimeout(0)
+            self._allow(0.0)
             return self._socket.recv(_READ_SIZE)
         except _NOT_NOW:
             return None
@@ -90,7 +97,7 @@ class BoundedSocket:
             if self.sent or len(data) > _PIECE:
                 return self._push(memoryview(data), timeouts, is_answered)
             limit, is_deadline = _limit(timeouts, timeouts.write)
-            self._socket.settimeout(limit)
+            self._allow(limit)
             self._socket.sendall(data)
             self.sent = True
             return True
@@ -105,7 +112,7 @@ class BoundedSocket:
         while data:
             if not self._may_send(timeouts, is_answered):
                 return False
-            self._socket.settimeout(0)
+            self._allow(0.0)
             with contextlib.suppress(*_NOT_NOW):
                 data = data[self._socket.send(data[:_PIECE]) :]
                 self.sent = True
