@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -121,13 +122,15 @@ class Async:
         plain, plain2, session = httpx.AsyncClient(), httpx2.AsyncClient(), aiohttp.ClientSession()
         client, client2 = AsyncMeshClient(world.mesh), AsyncMeshClient2(world.mesh)
         dropped = httpx.AsyncClient(transport=AsyncMeshTransport(world.mesh))
+        idle = httpx.AsyncClient(transport=_at_once(httpx))
         self._world = world
-        self._http = [plain, plain2, client, client2, dropped]
+        self._http = [plain, plain2, client, client2, dropped, idle]
         self._session = session
         self.asks: dict[str, Ask] = {
             "mesh": self._got(client, URL),
             "mesh_httpx2": self._got(client2, URL),
             "drop_in": self._got(dropped, URL),
+            "httpx_sending_nothing": self._got(idle, URL),
             "transport_alone": self._alone,
             "httpx": self._got(plain, world.direct_url),
             "httpx2": self._got(plain2, world.direct_url),
@@ -159,6 +162,18 @@ class Async:
         for client in self._http:
             await client.aclose()
         await self._session.close()
+
+
+def _at_once(httpx: Any) -> Any:
+    """A transport that answers without sending: what is left is httpx's client, the floor of any drop-in transport."""
+    headers = [(b"content-length", b"%d" % len(envoys.BODY)), (b"content-type", b"text/plain"), (b"server", b"envoy")]
+
+    class AtOnce(httpx.AsyncBaseTransport):  # type: ignore[misc]
+        async def handle_async_request(self, request: Any) -> Any:
+            await asyncio.sleep(0)
+            return httpx.Response(200, headers=headers, stream=httpx.ByteStream(envoys.BODY))
+
+    return AtOnce()
 
 
 _HEADERS = (

@@ -181,6 +181,10 @@ def async_rows(rounds: Rounds, tasks: int) -> list[Row]:
             DROP_IN.get(tasks),
         )
     )
+    floor = median(rounds, lambda t: t["httpx_sending_nothing"].rate / t["httpx"].rate)
+    rows.append(Row("requests/s, httpx that sends nothing to httpx", tasks, floor, None))
+    share = median(rounds, lambda t: t["drop_in"].cpu / (t["httpx_sending_nothing"].cpu + t["transport_alone"].cpu))
+    rows.append(Row("CPU of drop-in to httpx's client and transport", tasks, share, None))
     rows.append(
         Row(
             "requests/s, mesh for httpx2 to httpx2",
@@ -218,10 +222,10 @@ def machine() -> dict[str, Any]:
 
 def show(rows: list[Row], scale: dict[str, dict[str, float]]) -> None:
     """The tables, for people."""
-    print(f"{'':44}{'at':>5}{'measured':>10}{'target':>9}")
+    print(f"{'':48}{'at':>5}{'measured':>10}{'target':>9}")
     for row in rows:
         target = "" if row.target is None else f"{'<=' if row.at_most else '>='}{row.target:g}"
-        print(f"{row.what:44}{row.concurrency:>5}{row.measured:>10.2f}{target:>9}{'' if row.holds else '  MISSED'}")
+        print(f"{row.what:48}{row.concurrency:>5}{row.measured:>10.2f}{target:>9}{'' if row.holds else '  MISSED'}")
     for name, found in scale.items():
         print(f"requests/s {name}: " + ", ".join(f"{who} {rate:,.0f}" for who, rate in found.items()))
 
