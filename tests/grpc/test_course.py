@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from meshlib.dataplane.outcome import Outcome
+from meshlib.dataplane.call import Call
+from meshlib.dataplane.outcome import Failure, Outcome
 from meshlib.grpc.channel import BlockingWays
 from meshlib.grpc.course import Course
 from meshlib.grpc.failures import peer_error
@@ -159,6 +160,27 @@ def test_a_slow_stream_is_cut_off_and_tried_again_unless_it_has_begun(over):
     assert not course.reals[1].cancelled
     course.end()
     assert (course.error, held(course)) == (None, 0)
+
+
+def test_a_stream_that_stands_still_is_cut_off_even_after_its_beginning(over, monkeypatch):
+    bound = Call.bound_attempt
+
+    def with_limit(call, attempt, now):
+        bound(call, attempt, now)
+        attempt.idle_limit = 5.0
+
+    monkeypatch.setattr(Call, "bound_attempt", with_limit)  # the limit comes from control planes of xDS alone
+    course = over(RETRYING)
+    course.wait(4)
+    course.commit(course.reals[0])
+    course.moved = course.clock.now()
+    course.wait(4)
+    assert not course.reals[0].cancelled
+    course.wait(2)
+    assert course.reals[0].cancelled
+    course.end(1)
+    assert (course.error.code(), held(course)) == (grpc.StatusCode.DEADLINE_EXCEEDED, 0)
+    assert course.call.outcome.failure is Failure.PER_TRY_TIMEOUT
 
 
 @pytest.mark.parametrize("moment", ["under way", "in the back-off"])

@@ -257,6 +257,8 @@ class StreamCall(_RunningCall):
                 call = course.call
                 call.response_bytes += (course.weigh(message) or 0) + FRAME
                 call.response_messages += 1
+                if course.idles:
+                    course.moved = course.clock.now()
             course.reading = False
             if course.unread_end is not None:
                 course.over(course.unread_end)

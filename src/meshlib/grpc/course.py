@@ -56,6 +56,8 @@ class Course:
         committed: Something of an answer was given to the caller.
         ended: It is over: ``error`` says how, None for well.
         status: gRPC status of the end.
+        moved: When a message was given to the caller last, or the attempt was sent; kept where ``idles``.
+        idles: The attempt may be without a message for so long only.
         cancelled: By the caller, or as ``reason`` says.
         reason: What it ends with when it was cancelled for another reason than that the caller has asked for it.
     """
@@ -75,6 +77,8 @@ class Course:
         self.error: Any = None
         self.reason: Any = None
         self.status = 0
+        self.moved = 0.0
+        self.idles = False
         self._begin = begin
         self._subchannel: Subchannel | None = None
         self._judged: Any = None
@@ -205,6 +209,10 @@ class Course:
         limit = attempt.deadline
         if limit is not None and not attempt.deadline_is_overall and self.sent.kind.endswith("stream"):
             self.later(max(0.0, limit - self.clock.now()), partial(self._too_slow, real))
+        self.idles = attempt.idle_limit is not None
+        if attempt.idle_limit is not None:
+            self.moved = self.clock.now()
+            self.later(attempt.idle_limit, partial(self._idle, real, attempt.idle_limit))
         self.watch(real)
 
     def commit(self, real: Any) -> bool:
@@ -408,6 +416,18 @@ class Course:
                 return
             self._late = True
         real.cancel()
+
+    def _idle(self, real: Any, limit: float) -> None:
+        """The idle timeout of an attempt: nothing has come for so long, committed or not (Envoy)."""
+        with self.lock:
+            if self.real is not real or self._judged is real:
+                return
+            left = self.moved + limit - self.clock.now()
+            self._late = left <= 0
+        if left > 0:
+            self.later(left, partial(self._idle, real, limit))
+        else:
+            real.cancel()
 
     def _let_go(self, kept: KeptMessages) -> None:
         """The stream is kept no longer; one that was sent whole is copied to the mirrors."""

@@ -234,6 +234,8 @@ class _Streamed(_LoopCall):
                     call = course.call
                     call.response_bytes += (course.weigh(message) or 0) + FRAME
                     call.response_messages += 1
+                    if course.idles:
+                        course.moved = course.clock.now()
                     return message if self._deserialize is None else self._read(message)
                 continue
             if real is not None:
