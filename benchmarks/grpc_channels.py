@@ -1,26 +1,32 @@
 """RPCs through a mesh channel against RPCs over a bare grpcio channel to one endpoint, in turn, as ratios of one run.
 
-``python benchmarks/grpc_channels.py [--seconds N] [--only NAME]``. Client and server are processes of their own, the
-server is C core behind Python. Prints throughput of mesh over bare for unary RPCs at concurrency 1, 32 and 128, threads
-and asyncio, for streams in messages, and the microseconds that the mesh adds to one RPC. Exit 1 below the promises.
+``python benchmarks/grpc_channels.py [--seconds N] [--rounds N] [--only NAME] [--xds]``. Client and server are
+processes of their own, the server is C core behind Python. Prints, for unary RPCs at concurrency 1, 32 and 128 and for
+messages of streams, with threads and with asyncio: the rate over the mesh, its ratio to the rate over each other
+channel, and the microseconds of processor time that one costs the client over each; of a single caller's RPC also what
+the mesh adds to that. All channels stay open and take turns in short rounds; medians are printed. Exit 1 below the
+promises.
 
-``--xds`` compares with grpcio's own ``xds:///`` channel as well, under the same configuration (``grpc_xds.py``).
+Beside the bare channel there is ``asked``: bare too, but told by hand what the mesh's configuration makes of an RPC,
+its deadline and Envoy's headers. ``--xds`` adds grpcio's own ``xds:///`` channel, under the same configuration
+(``grpc_xds.py``).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -29,59 +35,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:1] = [str(ROOT), str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 UNARY, STREAM = "/bench.Echo/Unary", "/bench.Echo/Stream"
-MESSAGES = 200
 PROMISED = {"unary": 0.9, "stream": 0.95, "overhead": 40.0}
-
-
-def serve() -> None:
-    """A server that gives back what it gets; streams give ``MESSAGES`` messages."""
-
-    class Echo(grpc.GenericRpcHandler):
-        def service(self, details: Any) -> Any:
-            if details.method == UNARY:
-                return grpc.unary_unary_rpc_method_handler(_unary)
-            return grpc.stream_stream_rpc_method_handler(_stream)
-
-    async def _unary(request: bytes, context: Any) -> bytes:
-        return request
-
-    async def _stream(requests: Any, context: Any) -> Any:
-        async for request in requests:
-            for _ in range(MESSAGES):
-                yield request
-
-    async def main() -> None:
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers((Echo(),))
-        print(server.add_insecure_port("127.0.0.1:0"), flush=True)
-        await server.start()
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-        await server.stop(None)
-
-    asyncio.run(main())
-
-
-def world(port: int) -> list[dict[str, Any]]:
-    """One service with one endpoint, retries and outlier detection armed."""
-    name, host = "echo", "echo.bench"
-    entry = {
-        "hosts": [host],
-        "ports": [{"number": 80, "name": "grpc", "protocol": "GRPC"}],
-        "resolution": "STATIC",
-        "location": "MESH_INTERNAL",
-        "endpoints": [{"address": "127.0.0.1", "ports": {"grpc": port}}],
-    }
-    rule = {"host": host, "trafficPolicy": {"outlierDetection": {"consecutive5xxErrors": 5}}}
-    route = {
-        "hosts": [host],
-        "http": [
-            {"match": [{"uri": {"prefix": "/none"}}], "route": [{"destination": {"host": host}}]},
-            {"route": [{"destination": {"host": host}}], "timeout": "30s", "retries": {"attempts": 2}},
-        ],
-    }
-    api = "networking.istio.io/v1"
-    kinds = {"ServiceEntry": entry, "DestinationRule": rule, "VirtualService": route}
-    return [{"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec} for kind, spec in kinds.items()]
 
 
 # Threads ------------------------------------------------------------------------------------------------------------
@@ -148,99 +102,127 @@ async def task_stream(channel: Any, seconds: float) -> float:
 
 # The comparison -----------------------------------------------------------------------------------------------------
 
+
+class Asked:
+    """A bare channel whose unary RPCs carry what the mesh's configuration makes of them."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self.stream_stream = channel.stream_stream
+        self.close = channel.close
+
+    def unary_unary(self, method: str) -> Callable[[bytes], Any]:
+        call = self._channel.unary_unary(method)
+        known = [("x-envoy-attempt-count", "1"), ("x-envoy-expected-rq-timeout-ms", "30000")]
+        return lambda request: call(request, timeout=30.0, metadata=[("x-request-id", str(uuid.uuid4())), *known])
+
+
+class Sample(NamedTuple):
+    """RPCs or messages a second, and the client's microseconds of processor time for each."""
+
+    rate: float
+    cpu: float
+
+
 Measure = Callable[[str, float], float]
 
 
-def compare(measure: Measure, against: list[str], rounds: int, seconds: float) -> tuple[dict[str, float], float]:
-    """Median ratio of mesh over each other, in turn; and the median of the mesh's rate."""
-    ratios: dict[str, list[float]] = {name: [] for name in against}
-    rates = []
-    for number in range(rounds):
-        order = ["mesh", *against]
-        found = {name: measure(name, seconds) for name in (order if number % 2 else reversed(order))}
-        rates.append(found["mesh"])
-        for name in against:
-            ratios[name].append(found["mesh"] / found[name])
-    return {name: statistics.median(each) for name, each in ratios.items()}, statistics.median(rates)
+def sampled(measure: Measure, name: str, seconds: float) -> Sample:
+    """One round over one channel."""
+    spent, began = time.process_time(), time.perf_counter()
+    rate = measure(name, seconds)
+    took = time.perf_counter() - began
+    return Sample(rate, 1e6 * (time.process_time() - spent) / max(1.0, rate * took))
+
+
+def compare(measure: Measure, names: list[str], given: Any) -> dict[str, Any]:
+    """A row: medians over rounds in which all channels take turns, each in another order than the one before."""
+    rounds: list[dict[str, Sample]] = []
+    for number in range(given.rounds):
+        first = number // 2 % len(names)
+        order = names[first:] + names[:first]
+        rounds.append({name: sampled(measure, name, given.seconds) for name in (order[::-1] if number % 2 else order)})
+    row: dict[str, Any] = {"rate": round(statistics.median(each["mesh"].rate for each in rounds))}
+    for name in names[1:]:
+        row[name] = round(statistics.median(each["mesh"].rate / each[name].rate for each in rounds), 3)
+    row["cpu_us"] = {name: round(statistics.median(each[name].cpu for each in rounds), 1) for name in names}
+    return row
+
+
+@contextmanager
+def channels(port: int, names: list[str], target: str) -> Iterator[dict[str, Measure]]:
+    """What can be measured, over channels that stay open."""
+    from grpc_world import world
+
+    from meshlib import Mesh
+    from meshlib.grpc import aio, mesh_channel
+
+    def made(module: Any, mesh_channel: Any, mesh: Any) -> dict[str, Any]:
+        makers = {
+            "mesh": lambda: mesh_channel("echo.bench:80", mesh),
+            "bare": lambda: module.insecure_channel(f"127.0.0.1:{port}"),
+            "asked": lambda: Asked(module.insecure_channel(f"127.0.0.1:{port}")),
+            "xds": lambda: module.insecure_channel(target),
+        }
+        return {name: makers[name]() for name in names}
+
+    async def made_aio(mesh: Any) -> dict[str, Any]:
+        await mesh.aready()
+        return made(grpc.aio, aio.mesh_channel, mesh)
+
+    with Mesh(*world(port), telemetry=False) as mesh, asyncio.Runner() as runner:
+        mesh.ready()
+        blocking, cooperative = made(grpc, mesh_channel, mesh), runner.run(made_aio(mesh))
+        measures: dict[str, Measure] = {}
+        for workers in (1, 32, 128):
+            measures[f"threads unary {workers}"] = lambda name, s, w=workers: threads(blocking[name], w, s)
+        measures["threads stream"] = lambda name, s: thread_stream(blocking[name], s)
+        for workers in (1, 32, 128):
+            measures[f"asyncio unary {workers}"] = lambda name, s, w=workers: runner.run(tasks(cooperative[name], w, s))
+        measures["asyncio stream"] = lambda name, s: runner.run(task_stream(cooperative[name], s))
+        yield measures
+        for name in names:
+            blocking[name].close()
+            runner.run(cooperative[name].close())
 
 
 def main() -> int:
     """Compare."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--serve", action="store_true")
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.25, help="of each channel in each round")
+    parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--only", default="")
-    parser.add_argument("--xds", action="store_true", help="compare with grpcio's own xds:/// channel as well")
+    parser.add_argument("--xds", action="store_true", help="compare with grpcio's own xds channel too")
     given = parser.parse_args()
-    if given.serve:
-        serve()
-        return 0
-    command = [sys.executable, __file__, "--serve"]
+    command = [sys.executable, str(Path(__file__).with_name("grpc_world.py"))]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
-        port = int(server.stdout.readline())
-        with contextlib.ExitStack() as stack:
-            xds = ""
-            if given.xds:
-                from grpc_xds import served
-
-                xds = stack.enter_context(served("echo.bench", port))
-            return report(port, given, xds)
+        return report(int(server.stdout.readline()), given)
     finally:
         server.stdin.close()  # type: ignore[union-attr]
         server.wait(10)
 
 
-def report(port: int, given: Any, xds: str) -> int:
+def report(port: int, given: Any) -> int:
     """Measure and print; 1 below a promise."""
-    from meshlib import Mesh
-    from meshlib.grpc import aio, mesh_channel
+    names, target, broken = ["mesh", "bare", "asked"], "", 0
+    with ExitStack() as stack:
+        if given.xds:
+            from grpc_xds import served
 
-    against = ["bare"] + (["xds"] if xds else [])
-    rows: list[dict[str, Any]] = []
-    with Mesh(*world(port), telemetry=False) as mesh:
-        mesh.ready()
-        makers = {
-            "mesh": lambda: mesh_channel("echo.bench:80", mesh),
-            "bare": lambda: grpc.insecure_channel(f"127.0.0.1:{port}"),
-            "xds": lambda: grpc.insecure_channel(xds),
-        }
-        aio_makers = {
-            "mesh": lambda: aio.mesh_channel("echo.bench:80", mesh),
-            "bare": lambda: grpc.aio.insecure_channel(f"127.0.0.1:{port}"),
-            "xds": lambda: grpc.aio.insecure_channel(xds),
-        }
-        channels = {name: makers[name]() for name in ["mesh", *against]}
-        for channel in channels.values():
-            threads(channel, 1, 0.3)
-
-        def in_loop(work: Callable[..., Any], *args: Any) -> Measure:
-            async def one(name: str, seconds: float) -> float:
-                async with aio_makers[name]() as channel:
-                    await tasks(channel, 1, 0.1)
-                    return await work(channel, *args, seconds)
-
-            return lambda name, seconds: asyncio.run(one(name, seconds))
-
-        measures: dict[str, Measure] = {}
-        for workers in (1, 32, 128):
-            measures[f"threads unary {workers}"] = lambda name, s, w=workers: threads(channels[name], w, s)
-        measures["threads stream"] = lambda name, s: thread_stream(channels[name], s)
-        for workers in (1, 32, 128):
-            measures[f"asyncio unary {workers}"] = in_loop(tasks, workers)
-        measures["asyncio stream"] = in_loop(task_stream)
-        for name, measure in measures.items():
-            if given.only in name:
-                ratios, rate = compare(measure, against, given.rounds, given.seconds)
-                rows.append({"what": name, "rate": round(rate), **{k: round(v, 3) for k, v in ratios.items()}})
-                if name.endswith(" 1"):
-                    rows[-1]["added_us"] = round(1e6 / rate * (1 - ratios["bare"]), 1)
-                print(json.dumps(rows[-1]), flush=True)
-        for channel in channels.values():
-            channel.close()
-    return 1 if any(not kept(row) for row in rows) else 0
+            names, target = [*names, "xds"], stack.enter_context(served("echo.bench", port))
+        for what, measure in stack.enter_context(channels(port, names, target)).items():
+            if given.only not in what:
+                continue
+            for name in names:
+                measure(name, 0.3)
+            row = {"what": what, **compare(measure, names, given)}
+            if what.endswith(" 1"):
+                row["added_us"] = round(row["cpu_us"]["mesh"] - row["cpu_us"]["bare"], 1)
+            print(json.dumps(row), flush=True)
+            broken += not kept(row)
+    return 1 if broken else 0
 
 
 def kept(row: dict[str, Any]) -> bool:
