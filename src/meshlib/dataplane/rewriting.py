@@ -20,11 +20,11 @@ def rewrite(
     bound: BoundRoute, request: Request, destination: Destination, rng: random.Random
 ) -> tuple[str, header_ops.Pairs]:
     """Target and headers to send: operations, authority, path, request id."""
-    changes = destination.changes or bound.unsent
+    changes, extended = destination.changes or bound.unsent, request.extended
     target, headers = _changed(bound, request, destination) if changes else (request.path, list(request.raw_headers))
-    if not ((changes or request.extended) and _has_request_id(headers)):
+    if not ((changes or extended) and _has_request_id(headers)):
         headers.append((b"x-request-id", _request_id(rng)))
-    if request.extended:  # attempts are counted anew, whatever a request that is passed on says of its own
+    if extended:  # attempts are counted anew, whatever a request that is passed on says of its own
         headers = [pair for pair in headers if pair[0].lower() != b"x-envoy-attempt-count"]
     return target, headers
 

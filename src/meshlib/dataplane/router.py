@@ -54,7 +54,7 @@ def begin(
         destination = bound.draw(rng)
     if destination is not None and destination.cluster is not None and destination.cluster.awaited:
         refuse_awaited(destination.cluster, request)
-    if bound is not None and (request.is_grpc or request.extended):
+    if bound is not None and request.extended:
         bound = bound.asked_by(request)
     call = Call(request, host.host, bound, destination, now, rng)
     if observer is not None:

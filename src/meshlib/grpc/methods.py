@@ -191,7 +191,9 @@ class UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]
         self, content: bytes, timeout: float | None, metadata: Metadata | None, sent: Sent, wants_call: bool
     ) -> tuple[UnaryExchange, Any]:
         ways = self._ways
-        call = self._heard(ways.begin(self._method, metadata, timeout), metadata)
+        call = ways.begin(self._method, metadata, timeout)
+        if isinstance(call, UnheardCall):
+            call = self._heard(call, metadata)
         exchange = UnaryExchange(ways, call, content, sent)
         exchange.wants_call = wants_call
         if call.mirrors:

@@ -167,7 +167,11 @@ class _Answered(_LoopCall):
                 if real is None:
                     await course.current()
                     continue
-                message = await self._message_of(real)
+                course.awaited += 1
+                try:
+                    message = await real
+                finally:
+                    course.awaited -= 1
             except grpc.RpcError:
                 await self._held(course.pass_by(real))
                 continue
@@ -181,13 +185,6 @@ class _Answered(_LoopCall):
                 course.over(real)
                 self._message = self._read(message)
         return self._message
-
-    async def _message_of(self, real: Any) -> Any:
-        self._course.awaited += 1
-        try:
-            return await real
-        finally:
-            self._course.awaited -= 1
 
 
 class _Streamed(_LoopCall):

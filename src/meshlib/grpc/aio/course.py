@@ -251,6 +251,8 @@ class LoopCourse(Course):
 
     def changed(self) -> None:
         """See ``Course``."""
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
