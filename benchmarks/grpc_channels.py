@@ -132,7 +132,8 @@ def sampled(measure: Measure, name: str, seconds: float) -> Sample:
     spent, began = time.process_time(), time.perf_counter()
     rate = measure(name, seconds)
     took = time.perf_counter() - began
-    return Sample(rate, 1e6 * (time.process_time() - spent) / max(1.0, rate * took))
+    done = max(1.0, rate * took)  # on a busy machine a round may pass before anything was begun
+    return Sample(done / took, 1e6 * (time.process_time() - spent) / done)
 
 
 def compare(measure: Measure, names: list[str], given: Any) -> dict[str, Any]:
