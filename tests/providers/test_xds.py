@@ -369,4 +369,4 @@ def test_raw_connections_go_by_the_listener_of_an_address_or_of_a_services_name(
                 lease.connected()
         with mesh.open_tcp("db", 5432) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            assert connection.recv(8) == b"HTTP/1.0" or connection.recv(1)
+            assert connection.recv(5) == b"HTTP/"

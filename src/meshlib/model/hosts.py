@@ -6,6 +6,7 @@ Source: Istio ``ResolveShortnameToFQDN``, ``pkg/config/host``.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
@@ -26,10 +27,14 @@ __all__ = [
 T = TypeVar("T")
 
 
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}")
+
+
 def is_ip(name: str) -> bool:
     """Whether ``name`` is an IPv4 or IPv6 address."""
-    if ":" not in name and name.count(".") != 3:  # most names, and ten times as fast as to let the parser refuse
-        return False
+    if ":" not in name:  # most of those that are asked about; the parser takes many times as long
+        return _IPV4.fullmatch(name) is not None
     try:
         ipaddress.ip_address(name)
     except ValueError:

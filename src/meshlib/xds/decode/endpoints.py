@@ -6,13 +6,13 @@ localities without a weight and endpoints that discovery calls unhealthy.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from meshlib.model.endpoint import Assignment, Endpoint, Health, Locality, LocalityEndpoints, Workload, no_labels
+from meshlib.model.hosts import is_ip
 from meshlib.xds.decode.findings import Decoded, Findings, Place, Profile
 from meshlib.xds.decode.subsets import texts
 from meshlib.xds.decode.values import metadata, read
@@ -21,6 +21,7 @@ from meshlib.xds.messages import endpoint_pb2
 __all__ = ["Assigned", "assigned", "load_assignment"]
 
 _LARGEST = (1 << 32) - 1
+_UNKNOWN = Workload()
 _DEEPEST = 128
 _HEALTH = (Health.HEALTHY, Health.HEALTHY, Health.UNHEALTHY, Health.DRAINING, Health.UNHEALTHY, Health.DEGRADED)
 """By Envoy's number of ``HealthStatus``: unknown, healthy, unhealthy, draining, timeout, degraded."""
@@ -114,7 +115,8 @@ def _endpoint(message: Any, locality: Locality, names: bool, at: Place) -> Endpo
         return None
     address, port = _address(message.endpoint.address, names, at.field("endpoint").field("address"))
     ours = metadata(message, "meshlib")
-    labels = ours.get("labels") or dict(texts(metadata(message, "envoy.lb"), at.field("metadata")))
+    chosen = metadata(message, "envoy.lb")
+    labels = ours.get("labels") or (dict(texts(chosen, at.field("metadata"))) if chosen else None)
     return Endpoint(
         address,
         port,
@@ -135,11 +137,8 @@ def _address(message: Any, names: bool, at: Place) -> tuple[str, int]:
             at.error("gRPC takes no unix sockets from discovery")
         return f"unix://{message.pipe.path}", 0
     socket = message.socket_address
-    if not names:
-        try:
-            ipaddress.ip_address(socket.address)
-        except ValueError:
-            at.field("socket_address").error(f"{socket.address!r} is no IP address")
+    if not names and not is_ip(socket.address):
+        at.field("socket_address").error(f"{socket.address!r} is no IP address")
     if socket.named_port or socket.resolver_name:
         at.field("socket_address").error("only numbered ports and plain addresses can be dialled")
     return socket.address, socket.port_value
@@ -147,5 +146,7 @@ def _address(message: Any, names: bool, at: Place) -> tuple[str, int]:
 
 def _workload(istio: Mapping[str, Any], ours: Mapping[str, Any]) -> Workload:
     """Istio writes ``name;namespace;canonical name;canonical revision;cluster``."""
+    if not istio and not ours:
+        return _UNKNOWN
     name, namespace, canonical, revision, cluster, *_ = [*str(istio.get("workload", "")).split(";"), *[""] * 4]
     return Workload(name, namespace, canonical, revision, cluster, str(ours.get("service_account", "")))

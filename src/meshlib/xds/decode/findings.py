@@ -71,13 +71,22 @@ class Findings:
 
 
 class Place:
-    """Where in a resource a reader is."""
+    """Where in a resource a reader is; its path is written out only where something is to be said of it."""
 
-    __slots__ = ("findings", "path")
+    __slots__ = ("_key", "_name", "_parent", "findings")
 
-    def __init__(self, findings: Findings, path: str = "") -> None:
+    def __init__(self, findings: Findings, parent: Place | None = None, name: str = "", key: object = None) -> None:
         self.findings = findings
-        self.path = path
+        self._parent = parent
+        self._name = name
+        self._key = key
+
+    @property
+    def path(self) -> str:
+        """Fields from the resource on, with dots between; ``""`` for the resource itself."""
+        above = self._parent.path if self._parent is not None else ""
+        below = self._name if self._key is None else f"{self._name}[{self._key}]"
+        return f"{above}.{below}" if above and self._name else above + below
 
     @property
     def is_grpc(self) -> bool:
@@ -86,12 +95,11 @@ class Place:
 
     def field(self, name: str, key: object = None) -> Place:
         """A field below, or an item of one."""
-        below = name if key is None else f"{name}[{key}]"
-        return Place(self.findings, f"{self.path}.{below}" if self.path else below)
+        return Place(self.findings, self, name, key)
 
     def item(self, number: int) -> Place:
         """An item of this list."""
-        return Place(self.findings, f"{self.path}[{number}]")
+        return Place(self.findings, self, "", number)
 
     def error(self, why: str) -> None:
         """The resource cannot be used."""
@@ -99,7 +107,8 @@ class Place:
 
     def ignored(self, *names: str) -> None:
         """These fields of it are set and have no effect."""
-        self.findings.not_honoured.extend((f"{self.path}.{name}" if self.path else name) for name in names)
+        if names:
+            self.findings.not_honoured.extend(self.field(name).path for name in names)
 
     def has_no_effect(self) -> None:
         """All of it has no effect."""
@@ -107,4 +116,6 @@ class Place:
 
     def only(self, message: Any, known: Collection[str]) -> None:
         """Report every field of ``message`` that is set and not among ``known``."""
-        self.ignored(*(field.name for field, _ in message.ListFields() if field.name not in known))
+        unknown = [field.name for field, _ in message.ListFields() if field.name not in known]
+        if unknown:
+            self.ignored(*unknown)

@@ -78,8 +78,15 @@ def denominator(value: Any) -> int:
 
 def metadata(value: Any, key: str) -> dict[str, Any]:
     """The plain values that stand under ``key`` of a message's metadata."""
+    if not value.HasField("metadata"):
+        return {}
     found = value.metadata.filter_metadata.get(key)
-    return {} if found is None else dict(json_format.MessageToDict(found))
+    return {} if found is None else {name: _plain(each) for name, each in found.fields.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A ``Value``; texts, of which there are as many as endpoints, the short way."""
+    return value.string_value if value.HasField("string_value") else json_format.MessageToDict(value)
 
 
 def unpack(packed: Any, kinds: Mapping[str, Any], at: Place) -> Any:
