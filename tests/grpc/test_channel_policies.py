@@ -19,6 +19,7 @@ import pytest
 import meshlib.grpc
 from meshlib import Mesh, errors
 from meshlib.context import deadline
+from meshlib.grpc.connectivity import best
 from meshlib.testing import StaticProvider, mesh_of
 from tests.grpc.colours import KINDS, STACKS
 from tests.grpc.peers import world
@@ -575,6 +576,26 @@ def test_an_aio_channel_becomes_ready_when_it_is_asked_to_and_is_shut_down_when_
                 assert [len(json.loads(message)["read"]) async for message in call] == [1, 1]
             assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
+    asyncio.run(main())
+
+
+def test_a_change_while_the_loop_stands_still_is_not_missed(peers, monkeypatch):
+    def slow(states):
+        found = best(states)
+        time.sleep(0.2)  # meanwhile the connection is made: gRPC's own threads do that
+        return found
+
+    async def main():
+        with mesh_of(world(peers["v1"]), telemetry=False) as mesh:
+            async with meshlib.grpc.aio.mesh_channel("reviews:9080", mesh) as channel:
+                await asyncio.wait_for(channel.channel_ready(), 30)
+                state = channel.get_state()
+                later = asyncio.create_task(channel.wait_for_state_change(state))
+                await asyncio.sleep(0)
+                assert not later.done()
+            await asyncio.wait_for(later, 30)
+
+    monkeypatch.setattr("meshlib.grpc.aio.channel.best", slow)
     asyncio.run(main())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,7 +16,7 @@ from meshlib.errors import NotYet
 from meshlib.grpc import bare
 from meshlib.grpc.aio.course import LoopCourse
 from meshlib.grpc.aio.methods import Deserializer, Serializer, StreamStream, StreamUnary, UnaryStream, UnaryUnary
-from meshlib.grpc.connectivity import best
+from meshlib.grpc.connectivity import States, best
 from meshlib.grpc.load_watch import LoadWatch
 from meshlib.grpc.subchannels import Key, Option, Subchannel, Subchannels, dialled
 from meshlib.grpc.ways import Ways
@@ -152,6 +153,8 @@ class MeshChannel(grpc.aio.Channel):  # type: ignore[misc]
         self.compression = compression
         self.closed = False
         self.running: set[LoopCourse] = set()
+        self._waiting: set[asyncio.Event] = set()
+        self.ways.opened = partial(_wake, self._waiting)
 
     @property
     def mesh(self) -> Any:
@@ -204,18 +207,21 @@ class MeshChannel(grpc.aio.Channel):  # type: ignore[misc]
 
     def get_state(self, try_to_connect: bool = False) -> Any:
         """The best of the real channels: READY, CONNECTING, IDLE, TRANSIENT_FAILURE; IDLE without any."""
-        if self.closed:
-            return grpc.ChannelConnectivity.SHUTDOWN
+        return States.SHUTDOWN if self.closed else best(self._states(try_to_connect).values())
+
+    def _states(self, try_to_connect: bool = False) -> dict[Subchannel, Any]:
+        if _running() is None:
+            return {}  # real channels belong to event loops
         try:
-            held = self.ways.connect() if try_to_connect and _running() is not None else self.ways.held()
+            held = self.ways.connect() if try_to_connect else self.ways.held()
         except NotYet:
             held = self.ways.held()
-        return best(each.channel.get_state(try_to_connect) for each in held)
+        return {each: each.channel.get_state(try_to_connect) for each in held}
 
     async def wait_for_state_change(self, last_observed_state: Any) -> None:
         """Return once the state is another."""
-        while self.get_state() is last_observed_state:
-            await self._any_change()
+        while not self.closed and best((seen := self._states()).values()) is last_observed_state:
+            await self._change_from(seen)
 
     async def channel_ready(self) -> None:
         """Connect, and return once a real channel is ready."""
@@ -225,21 +231,27 @@ class MeshChannel(grpc.aio.Channel):  # type: ignore[misc]
             self.ways.connect()
         except NotYet as asked:
             await mesh.await_known(asked)
-        while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
-            if state is grpc.ChannelConnectivity.SHUTDOWN:
+        while True:
+            if self.closed:
                 raise grpc.aio.UsageError("Channel is closed.")
-            await self._any_change()
+            seen = self._states(try_to_connect=True)
+            if best(seen.values()) is States.READY:
+                return
+            await self._change_from(seen)
 
-    async def _any_change(self) -> None:
-        """Wait for one of the real channels to change, or for another one to be opened."""
+    async def _change_from(self, seen: dict[Subchannel, Any]) -> None:
+        """Wait until a real channel is in another state than the one seen, or another channel is opened.
+
+        What was seen is compared, not what is found when the waiting begins: a change in between would be missed.
+        """
         opened = asyncio.Event()
-        self.ways.opened = lambda _: opened.set()
-        changes = [asyncio.ensure_future(_change(each)) for each in self.ways.held()]
+        self._waiting.add(opened)
+        changes = [asyncio.ensure_future(each.channel.wait_for_state_change(state)) for each, state in seen.items()]
         changes.append(asyncio.ensure_future(_set(opened)))
         try:
             await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.ways.opened = None
+            self._waiting.discard(opened)
             for change in changes:
                 change.cancel()
 
@@ -250,6 +262,7 @@ class MeshChannel(grpc.aio.Channel):  # type: ignore[misc]
         if self.closed:
             return
         self.closed = True
+        _wake(self._waiting)
         running = [course for course in list(self.running) if not course.ended]
         if grace and running:
             await asyncio.wait([asyncio.ensure_future(course.wait()) for course in running], timeout=grace)
@@ -273,6 +286,6 @@ async def _set(event: asyncio.Event) -> None:
     await event.wait()
 
 
-async def _change(subchannel: Subchannel) -> None:
-    channel = subchannel.channel
-    await channel.wait_for_state_change(channel.get_state())
+def _wake(waiting: set[asyncio.Event], _: Subchannel | None = None) -> None:
+    for event in waiting:
+        event.set()
