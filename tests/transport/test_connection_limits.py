@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -224,6 +225,44 @@ def test_one_that_closed_before_it_was_said_to_rest_is_not_remembered():
     connections.rests(connection, connection)
     assert not connections._resting
     assert len(connections) == 0
+
+
+def test_threads_that_take_and_give_while_others_make_way_disturb_nobody():
+    class Connection:
+        """Rests and is taken, again and again."""
+
+    class Keeper:
+        def make_way(self, connection):
+            connections.closed(connection)
+
+    connections, keeper, errors = Gate(8).connections, Keeper(), []
+
+    def use():
+        try:
+            for _ in range(300):
+                connection = Connection()
+                connections.making()
+                connections.made(connection)
+                for _ in range(5):
+                    connections.rests(connection, keeper)
+                    connections.taken(connection)
+                connections.rests(connection, keeper)
+        except Exception as error:
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        workers = [threading.Thread(target=use) for _ in range(8)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not errors
+    gc.collect()
+    assert len(connections) <= 8
 
 
 def test_connections_of_an_event_loop_that_is_gone_count_no_longer():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
+from collections import OrderedDict
 from typing import Any, Protocol
 
 __all__ = ["Keeper", "OpenConnections"]
@@ -43,7 +44,7 @@ class OpenConnections:
         self._making = 0
         self._made: weakref.WeakSet[Any] = weakref.WeakSet()
         self._leaving: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._resting: dict[int, tuple[weakref.ref[Any], weakref.ref[Keeper]]] = {}
+        self._resting: OrderedDict[int, tuple[weakref.ref[Any], weakref.ref[Keeper]]] = OrderedDict()
 
     def __len__(self) -> int:
         """How many are open or being made; those that were told to make way do not count."""
@@ -75,7 +76,7 @@ class OpenConnections:
         """A connection that is to make way, and its keeper; None when there is no need, or none rests."""
         with self._lock:
             while len(self) > self.most and self._resting:
-                refs = self._resting.pop(next(iter(self._resting)))
+                _, refs = self._resting.popitem(last=False)
                 connection, keeper = refs[0](), refs[1]()
                 if connection is not None and keeper is not None and connection in self._made:
                     self._leaving.add(connection)
@@ -103,7 +104,8 @@ class OpenConnections:
 
     def taken(self, connection: Any) -> None:
         """It carries an exchange again."""
-        self._resting.pop(id(connection), None)
+        with self._lock:
+            self._resting.pop(id(connection), None)
 
     def stays(self, connection: Any) -> None:
         """It was taken before it could make way."""
