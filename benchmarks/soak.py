@@ -18,6 +18,7 @@ import random
 import sys
 import threading
 import time
+import traceback
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -187,7 +188,7 @@ class Soak:
             "outcomes": dict(self.counts.most_common()),
             "gauges": gauges,
             "memory": _growth(self.memory),
-            "died": [repr(error) for error in self.errors],
+            "died": ["".join(traceback.format_exception(error)) for error in self.errors],
         }
 
 
