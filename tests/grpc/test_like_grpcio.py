@@ -159,7 +159,11 @@ def in_loop(make, work):
     return asyncio.run(whole())
 
 
-def test_a_cancelled_task_or_stream_is_cancelled_at_once(make):
+@pytest.mark.parametrize("kind", CHANNELS)
+def test_a_cancelled_task_or_stream_is_cancelled_at_once(mesh, peers, kind):
+    def make(aio):
+        return CHANNELS[kind](mesh, aio, peers["v1"].port)
+
     async def work(channel):
         call = channel.unary_unary("/test.S/UnaryUnary")(b"x", metadata=[("delay", "30")])
         with pytest.raises(asyncio.TimeoutError):

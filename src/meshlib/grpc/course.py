@@ -272,8 +272,8 @@ class Course:
 
     @property
     def given_up(self) -> bool:
-        """Whether it is over because the caller asked for that."""
-        return self.cancelled and self.ended and self.error is not None and self.reason is None
+        """Whether the caller asked for its end, and it has not ended well all the same."""
+        return self.cancelled and self.reason is None and not (self.ended and self.error is None)
 
     def abandon(self) -> None:
         """Nobody will ask any more."""

@@ -91,5 +91,5 @@ class OwnLoopCourse(LoopCourse):
 
 def _done(course: ref[OwnLoopCourse], real: Any, _: Any) -> None:
     known = course()
-    if known is not None:
+    if known is not None and not known.awaited:  # whoever awaits it tells of its end, and whether it was cancelled
         known.loop.call_soon(known.over, real)
