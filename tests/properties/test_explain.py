@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from meshlib.dataplane import router
 from meshlib.dataplane.explain import explain
 from meshlib.dataplane.outcome import Outcome
+from meshlib.dataplane.policies.cookie_jar import CookieJar
 from meshlib.errors import NoCluster, NoHealthyUpstream, NoRoute
 from tests.properties.meshes import BALANCED_MESH, CLIENT, MESH, REQUEST, prepared
 
@@ -23,6 +24,7 @@ UNSEEN = {"x-request-id", "x-envoy-attempt-count"}
 def live(world, request, now, seed):
     """What one call does: ('reached', cluster, endpoint, head) or another outcome by its name."""
     seen = []
+    world.state.cookies = CookieJar()  # else only the first call would draw where a generated cookie leads
 
     class Witness:
         def call_started(self, call, now):

@@ -255,7 +255,11 @@ class MeshConfig(Message):
     locality_lb_setting: LocalityLoadBalancerSetting | None = LocalityLoadBalancerSetting(enabled=True)
     zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
     enable_auto_mtls: Annotated[
-        bool, Approximated("automatic mutual TLS stays plaintext: the process has no identity of the mesh", (True,))
+        bool,
+        Approximated(
+            "automatic mutual TLS stays plaintext: only clusters that an xDS control plane sends have an identity",
+            (True,),
+        ),
     ] = True
     h2_upgrade_policy: Annotated[H2UpgradePolicy, numbered(H2UpgradePolicy.DO_NOT_UPGRADE, H2UpgradePolicy.UPGRADE)] = (
         H2UpgradePolicy.DO_NOT_UPGRADE

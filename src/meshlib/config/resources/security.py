@@ -9,7 +9,7 @@ from pydantic import Field
 
 from meshlib.config.resources.base import Duration, Message, numbered, one_of
 from meshlib.config.resources.selectors import PolicyTargetReference, WorkloadSelector
-from meshlib.config.resources.support import Carried
+from meshlib.config.resources.support import Approximated
 
 __all__ = [
     "AuthorizationAction",
@@ -30,6 +30,7 @@ __all__ = [
     "Source",
 ]
 
+_NO_IDENTITY = "automatic mutual TLS stays plaintext: only clusters that an xDS control plane sends have an identity"
 _Texts = list[str]
 _Filled = Annotated[str, Field(min_length=1)]
 _TargetRefs = Annotated[list[PolicyTargetReference], Field(max_length=16)]
@@ -59,25 +60,16 @@ class PeerAuthenticationSpec(Message):
 
     selector: Annotated[
         WorkloadSelector | None,
-        Carried(
-            "automatic mutual TLS stays plaintext: the process has no identity of the mesh",
-            into="endpoint.Endpoint.accepts_mtls",
-        ),
+        Approximated(_NO_IDENTITY),
     ] = None
     mtls: Annotated[
         MutualTLS | None,
-        Carried(
-            "automatic mutual TLS stays plaintext: the process has no identity of the mesh",
-            into="endpoint.Endpoint.accepts_mtls",
-        ),
+        Approximated(_NO_IDENTITY),
     ] = None
     port_level_mtls: Annotated[
         dict[int, MutualTLS],
         Field(min_length=1),
-        Carried(
-            "automatic mutual TLS stays plaintext: the process has no identity of the mesh",
-            into="endpoint.Endpoint.accepts_mtls",
-        ),
+        Approximated(_NO_IDENTITY),
     ] = Field(default_factory=dict)
 
 
