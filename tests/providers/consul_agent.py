@@ -10,6 +10,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+CHECKS = "/"
+"""Stands for the checks of all services where a service is meant; no service is called so."""
+
 
 class Registry:
     """What the servers of a cluster know, and under which index."""
@@ -22,6 +25,7 @@ class Registry:
         self.services = {}
         self.touched = {}
         self.extinct = index
+        self.listed = index
 
     def register(self, service, identity, address="10.0.0.1", port=8080, *, status="passing", node=None, **more):
         """An instance; ``more`` are fields of the service (Tags, Meta, Weights, TaggedAddresses, Kind, Locality)."""
@@ -37,8 +41,10 @@ class Registry:
             ],
         }
         with self.lock:
-            self.services.setdefault(service, {})[identity] = entry
-            self._wrote(service)
+            of = self.services.setdefault(service, {})
+            same = identity in of and all(of[identity][part] == entry[part] for part in ("Node", "Service"))
+            of[identity] = entry
+            self._wrote(service, only_checks=same)
 
     def deregister(self, service, identity=None):
         with self.lock:
@@ -57,20 +63,22 @@ class Registry:
         """The servers come back without their data."""
         with self.lock:
             self.services, self.touched = {}, {}
-            self.index = self.extinct = index
+            self.index = self.extinct = self.listed = index
             self._wake(*self.waiting)
 
     def set_index(self, index):
         """Nothing changes but the index, which may fall."""
         with self.lock:
-            self.index = self.extinct = index
+            self.index = self.extinct = self.listed = index
             self.touched = dict.fromkeys(self.touched, index)
             self._wake(*self.waiting)
 
-    def _wrote(self, service):
+    def _wrote(self, service, only_checks=False):
+        """The list of services has an index that a change of health does not move."""
         self.index += 1
         self.touched[service] = self.index
-        self._wake(service, None)
+        self.listed = self.listed if only_checks else self.index
+        self._wake(service, CHECKS, *([] if only_checks else [None]))
 
     def changed(self, service):
         """Is notified when a service changes; for None, whenever anything does. Held, it holds the lock."""
@@ -83,10 +91,23 @@ class Registry:
                 self.waiting[service].notify_all()
 
     def read(self, service=None):
-        """The answer and its index; of all names without a service."""
+        """The answer and its index; of all names without a service; for ``CHECKS`` what tells of them."""
         if service is None:
-            return {name: _tags(of) for name, of in self.services.items()}, self.index
+            return {name: _tags(of) for name, of in self.services.items()}, self.listed
+        if service == CHECKS:
+            return self.checks, self.index
         return list(self.services.get(service, {}).values()), self.touched.get(service, self.extinct)
+
+    def checks(self, expression):
+        """All checks; ``Status != "passing"`` is the one filter that is understood."""
+        with self.lock:
+            return [
+                check | {"ServiceName": each["Service"]["Service"] if check["ServiceID"] else "", "Output": "..."}
+                for of in self.services.values()
+                for each in of.values()
+                for check in each["Checks"]
+                if not expression or check["Status"] != "passing"
+            ]
 
 
 class ConsulAgent(ThreadingHTTPServer):
@@ -193,13 +214,17 @@ class _Handler(BaseHTTPRequestHandler):
             registry = agent.others[query["dc"]]
         if path == "/v1/catalog/services":
             service = None
+        elif path == "/v1/health/state/any":
+            service = CHECKS
         elif path.startswith("/v1/health/service/"):
             service = unquote(path.removeprefix("/v1/health/service/"))
         else:
             self.answer(404, "")
             return
         value, index = self.wait(registry, service, query)
-        if service and "tag" in query:
+        if service == CHECKS:
+            value = value(query.get("filter", ""))
+        elif service and "tag" in query:
             value = [each for each in value if query["tag"] in each["Service"]["Tags"]]
         if blind:
             value = type(value)()

@@ -130,12 +130,37 @@ def test_data_centres_are_watched_side_by_side(agent, mesh_of):
     until(lambda: seen(mesh, "web.service.dc3.consul") == ["10.3.0.1:8080"] and not troubles(mesh))
 
 
-def test_more_services_than_connections_take_turns(agent, mesh_of):
-    for number in range(12):
-        agent.registry.register(f"s{number}", "1", "10.0.1.1")
-    mesh = mesh_of(agent, connections=3)
+def test_with_few_connections_changes_of_health_and_registrations_of_all_services_are_seen_promptly(agent, mesh_of):
+    names = [f"s{number}" for number in range(40)]
+    for name in names:
+        agent.registry.register(name, "1", "10.0.1.1")
+    mesh = mesh_of(agent, connections=3, wait=5)
+    time.sleep(0.1)
+    began = time.monotonic()
+    for name in names[::6]:
+        agent.registry.register(name, "1", "10.0.1.1", status="critical")
+        until(lambda name=name: seen(mesh, f"{name}.service.consul") == [])
+        agent.registry.register(name, "1", "10.0.1.1")
+        until(lambda name=name: seen(mesh, f"{name}.service.consul") == ["10.0.1.1:8080"])
     agent.registry.register("s7", "1", "10.0.1.2")
-    until(lambda: seen(mesh, "s7.service.consul") == ["10.0.1.2:8080"], 40)
+    until(lambda: seen(mesh, "s7.service.consul") == ["10.0.1.2:8080"])
+    assert time.monotonic() - began < 14, "the services have waited for their turns"
+
+
+def test_with_few_connections_the_failure_of_a_node_is_seen_in_all_its_services(agent, mesh_of):
+    names = [f"s{number}" for number in range(12)]
+    for name in names:
+        agent.registry.register(name, "1", "10.0.1.1", node={"Node": "n7"})
+    mesh = mesh_of(agent, connections=2, wait=5, services=names)
+    until(lambda: any("index" in query for query in agent.queries("/v1/health/state/any")))
+    with agent.registry.lock:
+        for name in names:
+            (each,) = agent.registry.services[name].values()
+            each["Checks"][0] |= {"Node": "n7", "Status": "critical"}
+        for name in names:
+            agent.registry._wrote(name)
+    until(lambda: not any(seen(mesh, f"{name}.service.consul") for name in names))
+    assert not troubles(mesh)
 
 
 # Consul's own rules -------------------------------------------------------------------------------------------------

@@ -78,6 +78,30 @@ def test_schemes_lead_to_the_providers_of_the_package(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("consul:", "consul:http://127.0.0.1:8500"),
+        ("consul://agent", "consul:http://agent:8500"),
+        ("consul://agent:81/behind/", "consul:http://agent:81/behind"),
+        ("consul:https://agent:8501?verify=false&token_file=/t&namespace=n&partition=p", "consul:https://agent:8501"),
+        ("consul:unix:///run/consul.sock", "consul:unix:///run/consul.sock"),
+        ("etcd:", "etcd:http://127.0.0.1:2379"),
+        ("etcd://a,b:1", "etcd:http://a:2379"),
+        ("etcd:https://[::1]:2379?ca=/ca&certificate=/c&key=/k&server_name=e&registry=/r/", "etcd:https://[::1]:2379"),
+        ("etcd://[::1]", "etcd:http://[::1]:2379"),
+    ],
+)
+def test_registries_listen_where_they_do_by_default(url, name):
+    assert provider_of(url).name == name
+
+
+def test_consuls_environment_says_whether_an_agent_without_a_scheme_is_asked_over_tls(monkeypatch):
+    monkeypatch.setenv("CONSUL_HTTP_SSL", "true")
+    assert provider_of("consul://agent:8501").name == "consul:https://agent:8501"
+    assert provider_of("consul:http://agent:8500").name == "consul:http://agent:8500"
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ("a.yaml", ["a.yaml"]),

@@ -37,14 +37,25 @@ def _as_is(text: str) -> Sequence[Any]:
     return (text,) if text else ()
 
 
-def _http(text: str) -> Sequence[Any]:
-    return tuple(each if "://" in each else f"http://{each}" for each in text.split(",") if each)
+def _at(port: int, scheme: str = "") -> Callable[[str], Sequence[Any]]:
+    """Servers of a kind that listens on ``port`` unless the text says otherwise."""
 
+    def complete(text: str) -> str:
+        if "://" in text:
+            return text
+        host = text.rstrip("/")
+        whole = "/" in host or _PORT.search(host)
+        return f"{scheme}{host}" if whole else f"{scheme}{host}:{port}"
+
+    return lambda text: tuple(complete(each) for each in text.split(",") if each)
+
+
+_PORT = re.compile(r":\d+\Z", re.ASCII)
 
 SCHEMES: dict[str, Scheme] = {
-    "consul": Scheme("ConsulProvider", _http),
+    "consul": Scheme("ConsulProvider", _at(8500)),
     "dns": Scheme("DnsProvider", _as_is),
-    "etcd": Scheme("EtcdProvider", _http),
+    "etcd": Scheme("EtcdProvider", _at(2379, "http://")),
     "file": Scheme("FileProvider", _as_is),
     "kubernetes": Scheme("KubernetesProvider", _as_is),
     "xds": Scheme("XdsProvider", _as_is),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from meshlib.providers.consul.changes import FILTER
 from meshlib.providers.http import BadAnswer, HttpServer
 
 __all__ = ["Agent", "Reading", "Token"]
@@ -71,6 +72,10 @@ class Agent:
     async def services(self, datacenter: str, **how: Any) -> Reading:
         """The names of all services, each with its tags; see ``read``."""
         return await self.read("/v1/catalog/services", datacenter, dict, **how)
+
+    async def unhealthy(self, datacenter: str, **how: Any) -> Reading:
+        """The checks that do not pass, of all services and nodes; see ``read``."""
+        return await self.read("/v1/health/state/any", datacenter, list, [("filter", FILTER)], **how)
 
     async def instances(self, service: str, datacenter: str, more: Sequence[tuple[str, str]], **how: Any) -> Reading:
         """The instances of a service with their checks; see ``read``."""

@@ -8,7 +8,7 @@ change of routing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
@@ -18,6 +18,8 @@ from meshlib.model.problem import Problem, schema_warning
 from meshlib.providers.base import Publish
 from meshlib.providers.consul.agent import Agent, Reading
 from meshlib.providers.consul.services import Naming, datacenter_of, instances, objects
+from meshlib.providers.consul.sharing import Sharing
+from meshlib.providers.consul.turns import Own, Shared, Turn
 from meshlib.providers.consul.watch import Watch
 from meshlib.providers.http import TROUBLE
 from meshlib.providers.objects import Objects
@@ -25,9 +27,8 @@ from meshlib.providers.troubles import Troubles
 
 __all__ = ["Catalogue", "Scope"]
 
-_ROUND = 30.0
-"""Seconds in which each service had its turn where there are more services than connections."""
-_SHORTEST = 0.5
+_QUICK = 0.02
+"""Seconds between two queries for what is unhealthy, of many: each is short, and tells of all services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,14 @@ class Catalogue:
         self._naming = naming
         self._scope = scope
         self._publish_to = publish
-        self._slots = asyncio.Semaphore(scope.connections)
         self._services: dict[tuple[str, str], _Service] = {}
         self._objects = Objects(source)
         self._troubles = Troubles()
         self._unheard = 0
         self._listed = self._complete = False
         self._version = 0
+        self._short: set[str] = set()
+        self._sharing = Sharing(scope.connections, scope.wait)
 
     async def run(self) -> None:
         """Watch; a failure before the first list is the provider's own and raised."""
@@ -111,6 +113,7 @@ class Catalogue:
                 tasks.create_task(self._list_watch(tasks, datacenter).run())
             self._listed = True
             self._publish()
+            tasks.create_task(self._sharing.run())
             await self._sweep()
 
     # The list of services -------------------------------------------------------------------------------------------
@@ -130,23 +133,44 @@ class Catalogue:
         return lists
 
     def _list_watch(self, tasks: asyncio.TaskGroup, datacenter: str) -> Watch:
-        what = f"the list of services{f' of {datacenter}' if datacenter else ''}"
+        return self._watch_of_all("the list of services", datacenter, self._list, partial(self._take_list, tasks))
+
+    async def _list(self, datacenter: str, **how: Any) -> Reading:
+        return self._sharing.listed(datacenter, await self._agent.services(datacenter, **how))
+
+    def _watch_of_all(
+        self, what: str, datacenter: str, read: Callable[..., Any], take: Callable[[str, Any], None], pace: float = 1.0
+    ) -> Watch:
+        what = f"{what}{f' of {datacenter}' if datacenter else ''}"
         return Watch(
             what,
-            partial(self._agent.services, datacenter),
-            partial(self._take_list, tasks, datacenter),
+            partial(read, datacenter),
+            partial(take, datacenter),
             partial(self._tell, what),
             self._publish_to.alive,
-            lambda: self._scope.wait,
-            asyncio.Semaphore(1),
-            None,
+            Own(self._scope.wait),
+            interval=pace,
         )
+
+    def _share(self, tasks: asyncio.TaskGroup, datacenter: str) -> None:
+        """Some services share connections: watch what tells of their changes."""
+        if datacenter in self._short:
+            return
+        self._short.add(datacenter)
+        checks = ("the checks that fail", datacenter, self._agent.unhealthy, self._sharing.checked, _QUICK)
+        tasks.create_task(self._watch_of_all(*checks).run())
+        if self._scope.services:
+            names = ("the list of services", datacenter, self._list, lambda datacenter, names: None)
+            tasks.create_task(self._watch_of_all(*names).run())
 
     def _take_list(self, tasks: asyncio.TaskGroup, datacenter: str, names: Mapping[str, Any]) -> None:
         now = {name for name, tags in names.items() if self._scope.tags <= _texts(tags)}
         for key in sorted({(datacenter, name) for name in now} - self._services.keys()):
             service = self._services[key] = _Service(key[1], datacenter)
-            service.task = tasks.create_task(self._service_watch(service).run())
+            turn = self._sharing.turn_of(key)
+            if isinstance(turn, Shared):
+                self._share(tasks, datacenter)
+            service.task = tasks.create_task(self._service_watch(service, turn).run())
             self._unheard += 1
         for (of, name), service in self._services.items():
             if of == datacenter:
@@ -167,13 +191,14 @@ class Catalogue:
                 if service.task is not None:
                     service.task.cancel()
                 self._objects.remove(key)
+                self._sharing.forget(key)
                 self._troubles.tell(_called(service), "")
             if gone:
                 self._publish()
 
     # One service ----------------------------------------------------------------------------------------------------
 
-    def _service_watch(self, service: _Service) -> Watch:
+    def _service_watch(self, service: _Service, turn: Turn) -> Watch:
         scope = self._scope
         return Watch(
             _called(service),
@@ -181,18 +206,13 @@ class Catalogue:
             partial(self._take_instances, service),
             partial(self._heard, service),
             self._publish_to.alive,
-            self._wait,
-            self._slots,
+            turn,
             scope.lease,
         )
 
-    def _wait(self) -> float:
-        """Seconds for which a query may wait: with more services than connections they take turns."""
-        turns = len(self._services) / self._scope.connections
-        return self._scope.wait if turns <= 1 else max(_SHORTEST, min(self._scope.wait, _ROUND / turns))
-
     def _take_instances(self, service: _Service, answer: list[Any]) -> None:
         read = instances(answer, self._naming)
+        self._sharing.placed((service.datacenter, service.name), answer)
         service.found = datacenter_of(answer) or service.found
         place, local = service.datacenter or service.found, not service.datacenter
         values = objects(service.name, self._naming, place, read.usable, local=local)

@@ -17,14 +17,16 @@ __all__ = ["ConsulProvider"]
 class ConsulProvider:
     """Serves the services that a Consul agent knows, each as ``NAME.service.consul`` and ``NAME.service.DC.consul``.
 
-    Each service is watched by blocking queries on a connection of its own; one more watches the list of services.
+    Each service is watched by blocking queries on a connection of its own while there are any; one more watches the
+    list of services.
     Where an argument is not given, Consul's own environment variables count (``CONSUL_HTTP_ADDR``,
     ``CONSUL_HTTP_TOKEN``, ``CONSUL_HTTP_TOKEN_FILE``, ``CONSUL_CACERT``, ``CONSUL_CLIENT_CERT``, ``CONSUL_CLIENT_KEY``,
     ``CONSUL_TLS_SERVER_NAME``, ``CONSUL_HTTP_SSL``, ``CONSUL_HTTP_SSL_VERIFY``, ``CONSUL_NAMESPACE``,
     ``CONSUL_PARTITION``).
 
     Args:
-        url: ``http://host:port``, ``https://host:port`` or ``unix:///path``.
+        url: ``http://host:port``, ``https://host:port`` or ``unix:///path``; ``host:port`` alone is ``https`` where
+            ``CONSUL_HTTP_SSL`` says so.
         token: ACL token; it needs ``service:read`` and ``node:read``.
         token_file: File of the token, read again for each query.
         services: Watch these only; by default all of the catalogue.
@@ -43,8 +45,9 @@ class ConsulProvider:
         timeout: Seconds that an answer may take beyond that; silence is noticed then.
         lease: Seconds for which instances are held that Consul does not know any more after it lost its history, and
             for which a service that is gone stays known, without endpoints.
-        connections: Queries at a time; an agent allows 200 for each client by default. Where there are more services,
-            they take turns, each within half a minute.
+        connections: Queries for services at a time; an agent allows 200 connections for each client by default. Where
+            there are more services, the others are read when a query for all of them tells of a change, and every half
+            a minute; see the ``sharing`` module.
         ca: PEM file of trusted roots.
         certificate: PEM file of our own certificate.
         key: PEM file of its key.
@@ -90,7 +93,7 @@ class ConsulProvider:
             key or env.get("CONSUL_CLIENT_KEY", ""),
             verify=verify if verify is not None else _truth(env.get("CONSUL_HTTP_SSL_VERIFY", "true")),
         )
-        self.url = url or _address(env)
+        self.url = _address(url, env)
         self._server = HttpServer(self.url, tls, server_name or env.get("CONSUL_TLS_SERVER_NAME", ""))
         self.name = f"consul:{self.url}"
         if not token and not token_file:
@@ -118,9 +121,9 @@ class ConsulProvider:
             await self._server.aclose()
 
 
-def _address(environ: Mapping[str, str]) -> str:
-    """Consul's own default, as its command line has it."""
-    given = environ.get("CONSUL_HTTP_ADDR") or "127.0.0.1:8500"
+def _address(url: str, environ: Mapping[str, str]) -> str:
+    """What is given, else Consul's own default; without a scheme it has the one of Consul's command line."""
+    given = url or environ.get("CONSUL_HTTP_ADDR") or "127.0.0.1:8500"
     secure = "https" if _truth(environ.get("CONSUL_HTTP_SSL", "false")) else "http"
     return given if "://" in given else f"{secure}://{given}"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
 from meshlib.providers.backoff import backoff
 from meshlib.providers.consul.agent import Reading
 from meshlib.providers.consul.query import BlockingQuery
+from meshlib.providers.consul.turns import Turn
 from meshlib.providers.held import Emptiness, Held
 from meshlib.providers.http import TROUBLE, BadAnswer
 
@@ -39,9 +40,9 @@ class Watch:
         take: Gets each value that differs from the one before.
         tell: Gets what is wrong now, ``""`` when nothing is.
         alive: Called at each answer.
-        wait: Seconds for which a query may wait now.
-        slot: Held during each query.
+        turn: When it is asked for.
         lease: Seconds for which an emptiness is not believed where Consul lost its history; None believes it at once.
+        interval: Seconds between two queries of many; see ``BlockingQuery``.
     """
 
     def __init__(
@@ -51,18 +52,17 @@ class Watch:
         take: Callable[[Any], None],
         tell: Callable[[str], None],
         alive: Callable[[], None],
-        wait: Callable[[], float],
-        slot: AbstractAsyncContextManager[Any],
-        lease: float | None,
+        turn: Turn,
+        lease: float | None = None,
+        interval: float = 1.0,
     ) -> None:
         self._what = what
         self._read = read
         self._take = take
         self._tell = tell
         self._alive = alive
-        self._wait = wait
-        self._slot = slot
-        self._query = BlockingQuery()
+        self._turn = turn
+        self._query = BlockingQuery(interval=interval)
         self._held = Held(lease) if lease is not None else None
         self._body: bytes | None = None
 
@@ -75,6 +75,7 @@ class Watch:
             try:
                 await self._once()
                 failures = 0
+                await self._turn.rest(self._left())
             except TROUBLE as error:
                 failures += 1
                 self._query.restart()
@@ -83,8 +84,10 @@ class Watch:
                 await asyncio.sleep(asked + backoff(failures))
 
     async def _once(self) -> None:
-        async with self._slot:
-            reading = await self._read(index=self._query.index, wait=self._patience())
+        async with self._turn.slot:
+            wait = self._turn.wait()
+            index = self._query.index if wait else 0
+            reading = await self._read(index=index, wait=min(wait, self._left()))
         self._alive()
         if self._query.answered(reading.index):
             _LOG.info("%s: the index of Consul fell; asking anew", self._what)
@@ -95,7 +98,7 @@ class Watch:
             return
         verdict = self._judge(reading, confirmed=False)
         if verdict is Emptiness.CONFIRM:
-            async with self._slot:
+            async with self._turn.slot:
                 reading = await self._read(consistent=True)
             self._query.answered(reading.index)
             verdict = self._judge(reading, confirmed=not reading.filtered)
@@ -111,11 +114,10 @@ class Watch:
             return Emptiness.USE
         return self._held.answer(not reading.value, monotonic(), confirmed=confirmed)
 
-    def _patience(self) -> float:
-        """Seconds to wait for a change; what is held is asked for again before long."""
-        wait = self._wait()
+    def _left(self) -> float:
+        """Seconds to the next query at the latest: what is held is asked for again before long."""
         left = self._held.left(monotonic()) if self._held is not None else None
-        return wait if left is None else max(0.1, min(wait, left or _RECHECK))
+        return inf if left is None else max(0.1, left or _RECHECK)
 
 
 def _told(reading: Reading) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from meshlib.errors import ConfigError
 from meshlib.providers.base import Publish
@@ -59,11 +58,16 @@ class EtcdProvider:
         idle: float = 30.0,
         timeout: float = 5.0,
         lease: float = 60.0,
-        **tls: Any,
+        ca: str = "",
+        certificate: str = "",
+        key: str = "",
+        server_name: str = "",
+        verify: bool = True,
     ) -> None:
         if not config and not registry:
             raise ConfigError("neither config nor registry names a prefix: there is nothing to watch")
-        self._gateway = gateway_of(urls, user, password, timeout, **tls)
+        tls = {"ca": ca, "certificate": certificate, "key": key, "server_name": server_name}
+        self._gateway = gateway_of(urls, user, password, timeout, verify=verify, **tls)
         self.name = f"etcd:{(urls or _endpoints(os.environ))[0]}"
         self._lease = lease
         self._how = Reading(config, registry, domain, port, strict)
