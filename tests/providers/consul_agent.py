@@ -274,7 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _tags(instances):
-    return sorted({tag for each in instances.values() for tag in each["Service"]["Tags"]})
+    return sorted({tag for each in instances.values() for tag in each["Service"]["Tags"] or ()})
 
 
 def _seconds(text):

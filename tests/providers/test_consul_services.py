@@ -105,6 +105,13 @@ def test_the_address_is_the_services_else_its_nodes_and_a_tagged_one_where_asked
     assert entry(Naming(), {"address": "db.internal"})["resolution"] == "DNS"
 
 
+def test_of_several_named_ports_the_default_one_is_called_else_the_first():
+    ports = [{"Name": "metrics", "Port": 9090}, {"Name": "http", "Port": 8081, "Default": True}]
+    found = endpoints({"port": 0, "Ports": ports}, {"port": 0, "Ports": ports[:1]}, {"port": 80, "Ports": None})
+    assert [set(each["ports"].values()) for each in found] == [{8081}, {9090}, {80}]
+    assert instances(answer({"port": 0, "Ports": []}, {"port": 0, "Ports": {"a": 1}}), PLAIN).usable == []
+
+
 def test_the_place_is_the_locality_else_the_nodes_meta_else_the_data_centre():
     place = [
         {"Locality": {"Region": "eu", "Zone": "a"}},

@@ -17,6 +17,7 @@ from typing import Any
 from meshlib.model.problem import Problem, schema_warning
 from meshlib.providers.base import Publish
 from meshlib.providers.consul.agent import Agent, Reading
+from meshlib.providers.consul.scope import Scope
 from meshlib.providers.consul.services import Naming, datacenter_of, instances, objects
 from meshlib.providers.consul.sharing import Sharing
 from meshlib.providers.consul.turns import Own, Shared, Turn
@@ -25,28 +26,10 @@ from meshlib.providers.http import TROUBLE
 from meshlib.providers.objects import Objects
 from meshlib.providers.troubles import Troubles
 
-__all__ = ["Catalogue", "Scope"]
+__all__ = ["Catalogue"]
 
 _QUICK = 0.02
 """Seconds between two queries for what is unhealthy, of many: each is short, and tells of all services."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What is watched, and how; see ``ConsulProvider``."""
-
-    datacenters: tuple[str, ...] = ("",)
-    services: tuple[str, ...] = ()
-    tags: frozenset[str] = frozenset()
-    filter: str = ""
-    wait: float = 60.0
-    lease: float = 60.0
-    connections: int = 100
-
-    @property
-    def asked(self) -> list[tuple[str, str]]:
-        """Query parameters for instances."""
-        return [*(("tag", tag) for tag in sorted(self.tags)), *([("filter", self.filter)] if self.filter else [])]
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from meshlib.providers.base import Publish
 from meshlib.providers.consul.agent import Agent, Token
-from meshlib.providers.consul.catalogue import Catalogue, Scope
+from meshlib.providers.consul.catalogue import Catalogue
+from meshlib.providers.consul.scope import Scope
 from meshlib.providers.consul.services import Naming
 from meshlib.providers.http import HttpServer, tls_of
 

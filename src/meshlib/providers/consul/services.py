@@ -143,13 +143,19 @@ def _weight(weights: Mapping[str, Any], state: str, passing_only: bool) -> int:
 
 def _address(service: Mapping[str, Any], node: Mapping[str, Any], tag: str) -> tuple[str, int]:
     """Of the service: the tagged address, else the plain one; else of its node the same."""
-    port = int(service.get("Port") or 0)
+    port = int(service.get("Port") or _default_port(service.get("Ports") or ()))
     tagged = (service.get("TaggedAddresses") or {}).get(tag)
     if tagged and tagged.get("Address"):
         return str(tagged["Address"]), int(tagged.get("Port") or port)
     if service.get("Address"):
         return str(service["Address"]), port
     return str((node.get("TaggedAddresses") or {}).get(tag) or node.get("Address") or ""), port
+
+
+def _default_port(ports: Sequence[Mapping[str, Any]]) -> int:
+    """Of an instance with several named ports: the one marked as default, else the first; 0 for none."""
+    marked = [each for each in ports if each.get("Default")] or ports
+    return int(marked[0].get("Port") or 0) if marked else 0
 
 
 def _labels(tags: Sequence[str], meta: Mapping[str, str]) -> dict[str, str]:
