@@ -46,9 +46,9 @@ class ConsulProvider:
         timeout: Seconds that an answer may take beyond that; silence is noticed then.
         lease: Seconds for which instances are held that Consul does not know any more after it lost its history, and
             for which a service that is gone stays known, without endpoints.
-        connections: Queries for services at a time; an agent allows 200 connections for each client by default. Where
-            there are more services, the others are read when a query for all of them tells of a change, and every half
-            a minute; see the ``sharing`` module.
+        connections: Queries for services at a time; an agent allows 200 connections for each client by default. Up
+            to eight of them are kept for reads that do not wait: services that have none of their own are read when a
+            query for all of them tells of a change, and every half a minute.
         ca: PEM file of trusted roots.
         certificate: PEM file of our own certificate.
         key: PEM file of its key.
