@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -446,3 +448,24 @@ def test_a_peers_word_shortens_the_rest_but_never_lengthens_it():
     age.shorten(5.0)
     age.rest(0.0)
     assert age.rests_until == 4.0
+
+
+def test_a_pool_that_was_let_go_is_kept_by_nothing_not_even_its_timer(script):
+    server = script(answering(OK))
+    target = at(server, idle_timeout=3600.0)
+
+    async def main() -> None:
+        pools = CooperativePools()
+        response = await pools.send(target, ask())
+        assert b"".join([chunk async for chunk in response.body]) == b"ok"
+        await response.body.aclose()
+        (pool,) = (weakref.ref(each) for each in pools._pools_of(asyncio.get_running_loop()).values())
+        pools.retire({("127.0.0.1", server.port)})
+        del response
+        for _ in range(3):  # the pool's connection closes, and is told so
+            await asyncio.sleep(0)
+        gc.collect()
+        assert pool() is None
+        await pools.aclose()
+
+    asyncio.run(main())

@@ -97,8 +97,9 @@ class EndpointPool:
         return Connection(self._target, self._loop, self._give_back, self._forget, self._sessions)
 
     def retire(self) -> None:
-        """Close connections as they fall idle."""
+        """Close connections as they fall idle; from the event loop."""
         self._retired = True
+        self._stop_reaping()
         for connection in self._idle.clear():
             connection.abort()
 
@@ -127,11 +128,15 @@ class EndpointPool:
         if following is not None:
             self._reap_at(following)
 
-    async def aclose(self) -> None:
-        """Close every connection, those that carry an exchange included."""
+    def _stop_reaping(self) -> None:
+        """Else the timer, an hour away by default, would keep a pool that nobody needs."""
         if self._reaper is not None:
             self._reaper.cancel()
             self._reaper = None
+
+    async def aclose(self) -> None:
+        """Close every connection, those that carry an exchange included."""
+        self._stop_reaping()
         self._idle.clear()
         for connection in list(self._open):
             connection.abort()
