@@ -205,7 +205,7 @@ def test_a_server_that_was_restored_from_an_older_backup_is_followed(tmp_path, e
 
 def test_an_empty_answer_after_a_restart_takes_no_endpoint_away(tmp_path, echo):
     peer = echo("peer")
-    full, tuning = Cluster(), QUICK.__class__(backoff=0.02, longest=0.1, confirm=1.5, rediscover=0.2)
+    full, tuning = Cluster(), QUICK.__class__(backoff=0.02, longest=0.1, confirm=12.0, rediscover=0.2)
     with Server(full) as api:
         api.put(service("reviews"), endpoints("reviews", "127.0.0.1", port=peer.port))
         with world(api, tmp_path, tuning) as known, Traffic(known.mesh):
