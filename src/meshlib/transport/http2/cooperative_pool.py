@@ -7,6 +7,7 @@ from the others by being cancelled.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Coroutine
 from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ __all__ = ["CooperativeHttp2Pool", "Http1Pool"]
 class Http1Pool(Protocol):
     """What serves a peer that would rather speak HTTP/1.1."""
 
-    async def send(self, request: WireRequest) -> WireResponse: ...
+    def send(self, request: WireRequest) -> Coroutine[Any, Any, WireResponse]: ...
 
     def retire(self) -> None: ...
 
