@@ -22,8 +22,9 @@ from meshlib.httpx import MeshTransport
 from meshlib.mesh import Mesh
 from meshlib.model.domains import RouteTable
 from meshlib.xds import encode
-from tests.differential.proxy import ABSENT, ENVOY, Proxy
+from tests.differential.proxy import Proxy
 from tests.differential.upstream import Upstream
+from tests.envoy import ABSENT, ENVOY
 
 pytestmark = pytest.mark.skipif(ENVOY is None, reason=ABSENT)
 

@@ -14,10 +14,10 @@ pytest.importorskip("envoy.config.route.v3", reason="xds-protos is not installed
 
 from tests.differential.batch import Pair, compare
 from tests.differential.configurations import world
-from tests.differential.proxy import ABSENT, ENVOY
 from tests.differential.requests import asked
 from tests.differential.shrink import shrunk, story
 from tests.differential.upstream import Upstream
+from tests.envoy import ABSENT, ENVOY
 
 pytestmark = pytest.mark.skipif(ENVOY is None, reason=ABSENT)
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import subprocess
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from tests.differential.proxy import ABSENT, ENVOY, _end_with_us
+from tests.envoy import EnvoyProcess
 
 _HTTP2 = {
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -60,54 +56,20 @@ class AdsEnvoy:
     """
 
     def __init__(self, port: int, api: str) -> None:
-        assert ENVOY is not None, ABSENT
-        self._folder = tempfile.TemporaryDirectory(prefix="meshlib-envoy-")
-        folder = Path(self._folder.name)
-        (folder / "bootstrap.json").write_text(json.dumps(_bootstrap(port, api)))
-        self._log = (folder / "log").open("w+")
-        command = [ENVOY, "-c", str(folder / "bootstrap.json"), "--concurrency", "1", "--disable-hot-restart"]
-        command += ["-l", "warning", "--admin-address-path", str(folder / "admin"), "--use-dynamic-base-id"]
-        self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, preexec_fn=_end_with_us)
-        self._admin_file = folder / "admin"
+        self._process = EnvoyProcess("bootstrap.json", json.dumps(_bootstrap(port, api)).encode(), level="warning")
+        self.output = self._process.output
+        self.close = self._process.close
 
     def listener(self) -> int:
         """The port of its one listener, as soon as there is one."""
         ends = time.monotonic() + 60
         while time.monotonic() < ends:
-            address = self._admin_file.read_text().strip() if self._admin_file.is_file() else ""
-            found = json.loads(self._get(address, "/listeners?format=json") or "{}") if address else {}
+            found = json.loads(self._process.admin("/listeners?format=json") or "{}")
             for status in found.get("listener_statuses", ()):
                 if port := status["local_address"]["socket_address"]["port_value"]:
                     return int(port)
             time.sleep(0.05)
         raise AssertionError(f"Envoy has no listener after 60 s: {self.output()}")
-
-    def output(self) -> str:
-        self._log.flush()
-        self._log.seek(0)
-        return self._log.read()[-4000:]
-
-    @staticmethod
-    def _get(address: str, path: str) -> bytes:
-        host, _, port = address.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=10)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read()
-        except OSError:
-            return b""
-        finally:
-            connection.close()
-
-    def close(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)
-        self._log.close()
-        self._folder.cleanup()
 
     def __enter__(self) -> AdsEnvoy:
         return self

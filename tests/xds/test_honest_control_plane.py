@@ -19,7 +19,7 @@ import grpc
 
 from meshlib import Mesh, MeshClient
 from meshlib.providers import XdsProvider
-from tests.differential.proxy import ABSENT, ENVOY
+from tests.envoy import ABSENT, ENVOY
 from tests.xds.envoy import AdsEnvoy
 from tests.xds.planes import ControlPlane
 from tests.xds.resources import api_listener, cluster, endpoints, routes, socket_listener, table
